@@ -1,0 +1,145 @@
+//! The one interface between a model and what computes it.
+//!
+//! A method per operation; arguments are the structs of [`crate::ops`], whose fields are
+//! named. Buffers are passed in: an operation never allocates what the caller can see. Shapes
+//! are checked once, before dispatch, by the argument struct's own `check`.
+//!
+//! All activations are row-major `f32`, one row a token. A row's result never depends on which
+//! other rows stand beside it: the same sequence gives the same bits alone, in a batch, whole
+//! or in chunks, with any number of threads.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::ops::{
+    attention::Attention, embed::Embed, gated::Gated, logits::Logits, matmul::Matmul,
+    rms_norm::RmsNorm, rope_append::RopeAppend,
+};
+use crate::quant::Format;
+
+/// Tokens in one page of the KV cache.
+pub const PAGE_TOKENS: usize = 32;
+
+/// A weight matrix as its file holds it: `rows` rows of `cols` weights, each row a whole number
+/// of the format's blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct MatrixSource<'a> {
+    /// The tensor's name, for errors.
+    pub name: &'a str,
+    /// How a row's weights are encoded.
+    pub format: Format,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// `rows * format.row_bytes(cols)` bytes.
+    pub data: &'a [u8],
+}
+
+/// The KV cache to make room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Pages of [`PAGE_TOKENS`] tokens; a page holds keys and values of every layer.
+    pub n_pages: usize,
+    /// `(n_kv_heads, head_dim)` of each layer.
+    pub layers: Vec<(usize, usize)>,
+}
+
+/// Consecutive rows of a [`Batch`] that belong to one sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The rows of the batch.
+    pub rows: Range<usize>,
+    /// The position in its sequence of the first of them.
+    pub position: usize,
+    /// The pages of the sequence from position 0 on; entry `p / PAGE_TOKENS` holds position `p`.
+    pub block_table: Vec<u32>,
+}
+
+/// The tokens of one forward pass and where each stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// One token id a row.
+    pub tokens: Vec<u32>,
+    /// One position a row.
+    pub positions: Vec<u32>,
+    /// The sequences, in row order, covering every row once.
+    pub spans: Vec<Span>,
+}
+
+impl Batch {
+    /// Rows in the batch.
+    pub fn n_rows(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Adds `tokens` of the sequence with pages `block_table`, the first at `position`.
+    pub fn push(&mut self, tokens: &[u32], position: usize, block_table: &[u32]) {
+        let first = self.tokens.len();
+        self.tokens.extend_from_slice(tokens);
+        self.positions
+            .extend((0..tokens.len()).map(|i| (position + i) as u32));
+        self.spans.push(Span {
+            rows: first..first + tokens.len(),
+            position,
+            block_table: block_table.to_vec(),
+        });
+    }
+
+    /// Empties the batch, keeping its memory.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.spans.clear();
+    }
+}
+
+/// A device that holds weights and runs the operations of a model.
+pub trait Backend: Send + Sync + 'static {
+    /// An array of `f32` on the device.
+    type Buffer: Send + Sync;
+    /// One or more weight matrices over the same input, stacked along their rows.
+    type Matrix: Send + Sync;
+    /// The pages of keys and values of all layers.
+    type KvCache: Send + Sync;
+
+    /// The device as `--device` names it.
+    fn name(&self) -> &'static str;
+
+    /// A zeroed array of `len` values.
+    fn buffer(&self, len: usize) -> Result<Self::Buffer>;
+
+    /// An array holding `values`.
+    fn upload(&self, values: &[f32]) -> Result<Self::Buffer>;
+
+    /// Copies `range` of `buffer` into `out`, which is as long.
+    fn download(&self, buffer: &Self::Buffer, range: Range<usize>, out: &mut [f32]) -> Result<()>;
+
+    /// Takes matrices of equal `cols` over, stacked in the order given: output row `r` of the
+    /// second part is row `parts[0].rows + r` of the whole. Formats may differ.
+    fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<Self::Matrix>;
+
+    /// Bytes that the matrix occupies on the device.
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
+
+    /// Makes an empty KV cache.
+    fn kv_cache(&self, shape: &KvShape) -> Result<Self::KvCache>;
+
+    /// Bytes that a cache of this shape occupies.
+    fn kv_bytes(&self, shape: &KvShape) -> usize;
+
+    /// Rows of the embedding table for the tokens of a batch.
+    fn embed(&self, op: Embed<'_, Self>) -> Result<()>;
+    /// Root-mean-square normalisation of each row.
+    fn rms_norm(&self, op: RmsNorm<'_, Self>) -> Result<()>;
+    /// `out = x · Wᵀ` with bias and residual.
+    fn matmul(&self, op: Matmul<'_, Self>) -> Result<()>;
+    /// Normalises and rotates queries and keys, and writes keys and values to their pages.
+    fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()>;
+    /// Causal attention of each row over its sequence's pages.
+    fn attention(&self, op: Attention<'_, Self>) -> Result<()>;
+    /// `activation(gate) * up`.
+    fn gated(&self, op: Gated<'_, Self>) -> Result<()>;
+    /// Logits of chosen rows.
+    fn logits(&self, op: Logits<'_, Self>) -> Result<()>;
+}

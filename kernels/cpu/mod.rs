@@ -1,0 +1,4 @@
+//! The fast CPU backend.
+
+/// The CPU with threads and SIMD.
+pub struct Cpu {}

@@ -1,0 +1,26 @@
+//! `rms_norm`: root-mean-square normalisation (Zhang & Sennrich 2019).
+//!
+//! ```text
+//! y[r, i]   = x[r, i] / sqrt(mean_j x[r, j]² + epsilon) · weight[i]
+//! out[r, i] = y[r, i]                       (+ out[r, i] where `accumulate`)
+//! ```
+
+use crate::backend::Backend;
+
+/// Arguments of [`Backend::rms_norm`].
+pub struct RmsNorm<'a, B: Backend + ?Sized> {
+    /// `[n_rows, width]`.
+    pub x: &'a B::Buffer,
+    /// `[width]`; a family whose formula is `1 + w` has the one added when it is loaded.
+    pub weight: &'a B::Buffer,
+    /// Rows.
+    pub n_rows: usize,
+    /// Row length.
+    pub width: usize,
+    /// Added to the mean square.
+    pub epsilon: f32,
+    /// Adds to `out` instead of overwriting it: the residual after a post-norm.
+    pub accumulate: bool,
+    /// `[n_rows, width]`.
+    pub out: &'a mut B::Buffer,
+}

@@ -1,0 +1,59 @@
+//! `rope_append`: prepares queries and keys for attention and stores keys and values.
+//!
+//! For each row and head: an optional RMS norm over the head (Qwen 3, Gemma 3), then rotary
+//! position embedding (Su et al. 2021), with `θ_j = position · inverse_frequencies[j]`:
+//!
+//! ```text
+//! (a, b) ← (a·cos θ_j − b·sin θ_j, b·cos θ_j + a·sin θ_j) · attention_factor
+//! ```
+//!
+//! Queries are rotated in place; keys and values go to the page and slot of their position.
+
+use crate::backend::{Backend, Batch};
+
+/// Which two elements of a head turn together. With `r` = 2 × number of frequencies:
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopePairs {
+    /// Elements `j` and `j + r/2` (Hugging Face weights; llama.cpp's "neox").
+    Halves,
+    /// Elements `2j` and `2j + 1` (the original; GGUF files of the Llama family).
+    Adjacent,
+}
+
+/// Rotary embedding of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// `1 / base^(2j/r)` for each pair, after any scaling; elements beyond `2 · len` stay as
+    /// they are.
+    pub inverse_frequencies: Vec<f32>,
+    /// Multiplies the rotated values (YaRN); 1 otherwise.
+    pub attention_factor: f32,
+    /// Which elements pair up.
+    pub pairs: RopePairs,
+}
+
+/// Arguments of [`Backend::rope_append`].
+pub struct RopeAppend<'a, B: Backend + ?Sized> {
+    /// `[n_rows, (n_heads + 2 n_kv_heads) · head_dim]`: queries, keys, values.
+    pub qkv: &'a mut B::Buffer,
+    /// Rows, positions and block tables.
+    pub batch: &'a Batch,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Elements a head.
+    pub head_dim: usize,
+    /// `[head_dim]` weight of the norm over each query head.
+    pub q_norm: Option<&'a B::Buffer>,
+    /// `[head_dim]` weight of the norm over each key head.
+    pub k_norm: Option<&'a B::Buffer>,
+    /// Epsilon of both norms.
+    pub epsilon: f32,
+    /// The rotation; `None` for a layer without positions.
+    pub rope: Option<&'a Rope>,
+    /// The pages to write to.
+    pub kv: &'a mut B::KvCache,
+    /// Which layer of the cache.
+    pub layer: usize,
+}

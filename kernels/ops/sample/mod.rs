@@ -1,0 +1,1 @@
+//! `sample`: the next token from a row of logits.
