@@ -94,14 +94,38 @@ impl Batch {
     }
 }
 
+/// What a shape check asks of an array on a device.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "an empty array is of no interest here"
+)]
+pub trait Array {
+    /// Values in the array.
+    fn len(&self) -> usize;
+}
+
+/// What a shape check asks of a weight matrix on a device.
+pub trait Dimensions {
+    /// Output features, all stacked parts together.
+    fn rows(&self) -> usize;
+    /// Input features.
+    fn cols(&self) -> usize;
+}
+
+/// What a shape check asks of a KV cache on a device.
+pub trait CacheShape {
+    /// The shape the cache was made with.
+    fn shape(&self) -> &KvShape;
+}
+
 /// A device that holds weights and runs the operations of a model.
 pub trait Backend: Send + Sync + 'static {
     /// An array of `f32` on the device.
-    type Buffer: Send + Sync;
+    type Buffer: Array + Send + Sync;
     /// One or more weight matrices over the same input, stacked along their rows.
-    type Matrix: Send + Sync;
+    type Matrix: Dimensions + Send + Sync;
     /// The pages of keys and values of all layers.
-    type KvCache: Send + Sync;
+    type KvCache: CacheShape + Send + Sync;
 
     /// The device as `--device` names it.
     fn name(&self) -> &'static str;
