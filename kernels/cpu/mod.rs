@@ -1,4 +1,182 @@
-//! The fast CPU backend.
+//! The fast CPU backend: a spin pool of threads and SIMD chosen at run time.
+//!
+//! Each operation's kernel stands with the operation (`ops/<op>/cpu.rs`); here is what they
+//! share: threads ([`pool`]), instruction sets ([`isa`]), memory ([`memory`]) and the paged KV
+//! cache.
+
+pub mod isa;
+pub mod memory;
+pub mod pool;
+
+use std::ops::Range;
+
+use crate::backend::{Backend, Dimensions, KvShape, MatrixSource};
+use crate::error::{Error, Result};
+use crate::ops::{
+    attention::Attention, embed::Embed, gated::Gated, logits::Logits, matmul::Matmul,
+    rms_norm::RmsNorm, rope_append::RopeAppend,
+};
+
+pub use isa::Isa;
+pub use memory::Buffer;
+pub use pool::Pool;
 
 /// The CPU with threads and SIMD.
-pub struct Cpu {}
+pub struct Cpu {
+    pub(crate) pool: Pool,
+    pub(crate) isa: Isa,
+}
+
+impl Cpu {
+    /// The CPU with `n_threads` threads and the best instructions it has.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for 0 threads, [`Error::Device`] if threads cannot be started.
+    pub fn new(n_threads: usize) -> Result<Cpu> {
+        Cpu::with_isa(n_threads, Isa::detect())
+    }
+
+    /// As [`Cpu::new`], with the instructions of `isa` only: the way to test the others on a
+    /// machine that has more.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`]; [`Error::Parameter`] if the machine lacks `isa`.
+    pub fn with_isa(n_threads: usize, isa: Isa) -> Result<Cpu> {
+        if isa > Isa::detect() {
+            let name = isa.name();
+            return Err(Error::Parameter(format!("this CPU does not run {name}")));
+        }
+        Ok(Cpu {
+            pool: Pool::new(n_threads)?,
+            isa,
+        })
+    }
+
+    /// Threads that take part in an operation.
+    pub fn n_threads(&self) -> usize {
+        self.pool.n_threads()
+    }
+
+    /// The instructions in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}
+
+impl Backend for Cpu {
+    type Buffer = Buffer;
+    type Matrix = NoMatrix;
+    type KvCache = NoCache;
+
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn buffer(&self, len: usize) -> Result<Buffer> {
+        Buffer::zeroed(len)
+    }
+
+    fn upload(&self, values: &[f32]) -> Result<Buffer> {
+        Buffer::from_slice(values)
+    }
+
+    fn download(&self, buffer: &Buffer, range: Range<usize>, out: &mut [f32]) -> Result<()> {
+        let shape_error = || Error::Shape {
+            op: "download",
+            detail: format!(
+                "values {range:?} of {} do not fit {} values",
+                <[f32]>::len(buffer),
+                out.len()
+            ),
+        };
+        match buffer.get(range.clone()) {
+            Some(values) if values.len() == out.len() => {
+                out.copy_from_slice(values);
+                Ok(())
+            }
+            _ => Err(shape_error()),
+        }
+    }
+
+    fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<NoMatrix> {
+        Err(Error::Weight {
+            tensor: parts.first().map_or("", |part| part.name).into(),
+            detail: "the cpu backend has no matrices yet".into(),
+        })
+    }
+
+    fn matrix_bytes(&self, matrix: &NoMatrix) -> usize {
+        match *matrix {}
+    }
+
+    fn kv_cache(&self, shape: &KvShape) -> Result<NoCache> {
+        let _ = shape;
+        Err(missing("kv_cache"))
+    }
+
+    fn kv_bytes(&self, shape: &KvShape) -> usize {
+        let _ = shape;
+        0
+    }
+
+    fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
+        match *op.table {}
+    }
+
+    fn rms_norm(&self, op: RmsNorm<'_, Self>) -> Result<()> {
+        let _ = op;
+        Err(missing("rms_norm"))
+    }
+
+    fn matmul(&self, op: Matmul<'_, Self>) -> Result<()> {
+        match *op.weight {}
+    }
+
+    fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()> {
+        match *op.kv {}
+    }
+
+    fn attention(&self, op: Attention<'_, Self>) -> Result<()> {
+        match *op.kv {}
+    }
+
+    fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
+        let _ = op;
+        Err(missing("gated"))
+    }
+
+    fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
+        match *op.weight {}
+    }
+}
+
+fn missing(what: &str) -> Error {
+    Error::Device {
+        device: "cpu".into(),
+        detail: format!("{what} is not there yet"),
+    }
+}
+
+/// The cache type until there is one: it has no values.
+#[derive(Clone, Copy, Debug)]
+pub enum NoCache {}
+
+impl crate::backend::CacheShape for NoCache {
+    fn shape(&self) -> &KvShape {
+        match *self {}
+    }
+}
+
+/// The matrix type until there is one: it has no values.
+#[derive(Clone, Copy, Debug)]
+pub enum NoMatrix {}
+
+impl Dimensions for NoMatrix {
+    fn rows(&self) -> usize {
+        match *self {}
+    }
+
+    fn cols(&self) -> usize {
+        match *self {}
+    }
+}

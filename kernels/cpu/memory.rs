@@ -1,0 +1,100 @@
+//! Arrays in main memory: page-aligned, zeroed, and touched only when used.
+
+use std::ops::{Deref, DerefMut};
+
+use memmap2::MmapMut;
+
+use crate::backend::Array;
+use crate::error::{Error, Result};
+
+/// Arrays from this size on ask for huge pages: a single thread reads them half as fast again.
+const HUGE_FROM: usize = 4 << 20;
+
+/// Zeroed bytes, aligned to a memory page. The system provides each page at its first use, so
+/// an array that is mostly unused costs next to nothing.
+pub struct Bytes {
+    map: MmapMut,
+    len: usize,
+}
+
+impl Bytes {
+    /// `len` zeroed bytes; `what` names them in the error.
+    pub fn zeroed(len: usize, what: &'static str) -> Result<Bytes> {
+        let map =
+            MmapMut::map_anon(len.max(1)).map_err(|_| Error::OutOfMemory { what, bytes: len })?;
+        #[cfg(target_os = "linux")]
+        if len >= HUGE_FROM {
+            // Advice only: a kernel without huge pages refuses it and all still works.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Bytes { map, len })
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map[..self.len]
+    }
+}
+
+impl DerefMut for Bytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.map[..self.len]
+    }
+}
+
+/// An array of `f32`, aligned to a cache line or better.
+pub struct Buffer {
+    bytes: Bytes,
+}
+
+impl Buffer {
+    /// `len` zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the system has no address space for them.
+    pub fn zeroed(len: usize) -> Result<Buffer> {
+        const WHAT: &str = "an activation buffer";
+        let bytes = len
+            .checked_mul(size_of::<f32>())
+            .ok_or(Error::OutOfMemory {
+                what: WHAT,
+                bytes: usize::MAX,
+            })?;
+        Ok(Buffer {
+            bytes: Bytes::zeroed(bytes, WHAT)?,
+        })
+    }
+
+    /// A copy of `values`.
+    ///
+    /// # Errors
+    /// As [`Buffer::zeroed`].
+    pub fn from_slice(values: &[f32]) -> Result<Buffer> {
+        let mut buffer = Buffer::zeroed(values.len())?;
+        buffer.copy_from_slice(values);
+        Ok(buffer)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.bytes)
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.bytes)
+    }
+}
+
+impl Array for Buffer {
+    fn len(&self) -> usize {
+        <[f32]>::len(self)
+    }
+}
