@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{
     attention::Attention, embed::Embed, gated::Gated, logits::Logits, matmul::Matmul,
     rms_norm::RmsNorm, rope_append::RopeAppend,
@@ -34,6 +34,40 @@ pub struct MatrixSource<'a> {
     pub cols: usize,
     /// `rows * format.row_bytes(cols)` bytes.
     pub data: &'a [u8],
+}
+
+impl MatrixSource<'_> {
+    /// `(rows, cols)` of `parts` stacked, after a check that they can be.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] for a part whose data is not `rows` rows of `cols` weights, whose
+    /// `cols` differ from the first's; [`Error::Parameter`] for no parts at all.
+    pub fn stacked(parts: &[Self]) -> Result<(usize, usize)> {
+        let cols = parts.first().map_or(0, |part| part.cols);
+        let mut rows = 0_usize;
+        for part in parts {
+            let bytes = part.format.row_bytes(part.cols);
+            let bytes = bytes.and_then(|bytes| bytes.checked_mul(part.rows));
+            if bytes != Some(part.data.len()) || part.rows == 0 || part.cols != cols || cols == 0 {
+                return Err(Error::Weight {
+                    tensor: part.name.into(),
+                    detail: format!(
+                        "{} bytes are not [{}, {}] weights in {} over {cols} inputs",
+                        part.data.len(),
+                        part.rows,
+                        part.cols,
+                        part.format
+                    ),
+                });
+            }
+            rows = rows.saturating_add(part.rows);
+        }
+        if rows == 0 {
+            let detail = "a matrix needs at least one part";
+            return Err(Error::Parameter(detail.into()));
+        }
+        Ok((rows, cols))
+    }
 }
 
 /// The KV cache to make room for.

@@ -1,4 +1,8 @@
-//! The operations, one folder each.
+//! The operations, one folder each: formula, arguments and their check in `mod.rs`, plain loops
+//! in `reference.rs`, the fast path in `cpu.rs`.
+//!
+//! Every backend calls the argument struct's `check` first. Arrays may be longer than their
+//! shape says (buffers are made once for the longest batch); what lies beyond stays untouched.
 
 pub mod attention;
 pub mod embed;
@@ -8,3 +12,28 @@ pub mod matmul;
 pub mod rms_norm;
 pub mod rope_append;
 pub mod sample;
+
+use crate::backend::Array;
+use crate::error::{Error, Result};
+
+/// A shape error of `op`.
+pub(crate) fn shape_error(op: &'static str, detail: String) -> Error {
+    Error::Shape { op, detail }
+}
+
+/// That `array` has room for an array of the shape `dims`.
+pub(crate) fn check_room(
+    op: &'static str,
+    name: &str,
+    array: &impl Array,
+    dims: &[usize],
+) -> Result<()> {
+    let needed = dims.iter().try_fold(1_usize, |n, &dim| n.checked_mul(dim));
+    match needed {
+        Some(needed) if needed <= array.len() => Ok(()),
+        _ => Err(shape_error(
+            op,
+            format!("{name} has {} values, too few for {dims:?}", array.len()),
+        )),
+    }
+}

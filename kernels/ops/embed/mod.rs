@@ -4,7 +4,9 @@
 //! out[r, :] = scale · table[tokens[r], :]
 //! ```
 
-use crate::backend::Backend;
+use super::{check_room, shape_error};
+use crate::backend::{Backend, Dimensions};
+use crate::error::Result;
 
 /// Arguments of [`Backend::embed`].
 pub struct Embed<'a, B: Backend + ?Sized> {
@@ -16,4 +18,20 @@ pub struct Embed<'a, B: Backend + ?Sized> {
     pub scale: f32,
     /// `[n_rows, width]`.
     pub out: &'a mut B::Buffer,
+}
+
+impl<B: Backend + ?Sized> Embed<'_, B> {
+    /// The operation's name in errors and in the registry.
+    pub const NAME: &'static str = "embed";
+
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for a token outside the table or an `out` too small.
+    pub fn check(&self) -> Result<()> {
+        let (vocab, width) = (self.table.rows(), self.table.cols());
+        if let Some(token) = self.tokens.iter().find(|&&t| t as usize >= vocab) {
+            let detail = format!("token {token} is outside the table of {vocab} rows");
+            return Err(shape_error(Self::NAME, detail));
+        }
+        check_room(Self::NAME, "out", &*self.out, &[self.tokens.len(), width])
+    }
 }

@@ -4,7 +4,9 @@
 //! out[j, v] = scale · x[rows[j], :] · W[v, :]      (soft_cap: y ← c · tanh(y / c))
 //! ```
 
-use crate::backend::Backend;
+use super::{check_room, shape_error};
+use crate::backend::{Backend, Dimensions};
+use crate::error::Result;
 
 /// Arguments of [`Backend::logits`].
 pub struct Logits<'a, B: Backend + ?Sized> {
@@ -20,4 +22,30 @@ pub struct Logits<'a, B: Backend + ?Sized> {
     pub soft_cap: Option<f32>,
     /// `[rows.len(), vocab]`.
     pub out: &'a mut B::Buffer,
+}
+
+impl<B: Backend + ?Sized> Logits<'_, B> {
+    /// The operation's name in errors and in the registry.
+    pub const NAME: &'static str = "logits";
+
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for an array too small for the head and the rows,
+    /// and for a soft cap that is not positive.
+    pub fn check(&self) -> Result<()> {
+        let (vocab, width) = (self.weight.rows(), self.weight.cols());
+        let n_rows = self
+            .rows
+            .iter()
+            .max()
+            .map_or(0, |row| row.saturating_add(1));
+        check_room(Self::NAME, "x", self.x, &[n_rows, width])?;
+        check_room(Self::NAME, "out", &*self.out, &[self.rows.len(), vocab])?;
+        match self.soft_cap {
+            Some(cap) if cap.is_nan() || cap <= 0.0 => Err(shape_error(
+                Self::NAME,
+                format!("the soft cap is {cap} and should be positive"),
+            )),
+            _ => Ok(()),
+        }
+    }
 }

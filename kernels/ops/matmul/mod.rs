@@ -8,7 +8,9 @@
 //! The order of the sum over `i` depends on the matrix alone, so a row's bits are the same for
 //! any number of rows beside it.
 
-use crate::backend::Backend;
+use super::check_room;
+use crate::backend::{Backend, Dimensions};
+use crate::error::Result;
 
 /// Arguments of [`Backend::matmul`].
 pub struct Matmul<'a, B: Backend + ?Sized> {
@@ -24,4 +26,20 @@ pub struct Matmul<'a, B: Backend + ?Sized> {
     pub accumulate: bool,
     /// `[n_rows, rows]`.
     pub out: &'a mut B::Buffer,
+}
+
+impl<B: Backend + ?Sized> Matmul<'_, B> {
+    /// The operation's name in errors and in the registry.
+    pub const NAME: &'static str = "matmul";
+
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for an array too small for the matrix and the rows.
+    pub fn check(&self) -> Result<()> {
+        let (rows, cols) = (self.weight.rows(), self.weight.cols());
+        check_room(Self::NAME, "x", self.x, &[self.n_rows, cols])?;
+        if let Some(bias) = self.bias {
+            check_room(Self::NAME, "bias", bias, &[rows])?;
+        }
+        check_room(Self::NAME, "out", &*self.out, &[self.n_rows, rows])
+    }
 }
