@@ -1,1 +1,3 @@
 //! Model files, weights, forward pass.
+
+pub mod formats;

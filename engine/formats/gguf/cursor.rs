@@ -1,0 +1,117 @@
+//! Reading numbers and strings off the front of a byte slice.
+
+use std::path::Path;
+
+use crate::formats::FormatError;
+
+/// A position in the file. Every read names what it was for, so that a file cut short says
+/// where.
+pub(super) struct Cursor<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(path: &'a Path, bytes: &'a [u8], position: usize) -> Self {
+        Self {
+            path,
+            bytes,
+            position,
+        }
+    }
+
+    pub(super) fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// Bytes from the beginning of the file to here.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The size of the whole file.
+    pub(super) fn file_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn remaining(&self) -> usize {
+        self.bytes.len().saturating_sub(self.position)
+    }
+
+    /// The next `len` bytes.
+    pub(super) fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], FormatError> {
+        let end = self.position.checked_add(len);
+        let taken = end.and_then(|end| self.bytes.get(self.position..end));
+        let taken = taken.ok_or_else(|| self.cut_short(what))?;
+        self.position += len;
+        Ok(taken)
+    }
+
+    /// The next `N` bytes as an array, for `from_le_bytes`.
+    pub(super) fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], FormatError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, what)?);
+        Ok(array)
+    }
+
+    pub(super) fn u32(&mut self, what: &str) -> Result<u32, FormatError> {
+        self.array(what).map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self, what: &str) -> Result<u64, FormatError> {
+        self.array(what).map(u64::from_le_bytes)
+    }
+
+    /// A string: its length in bytes (u64), at most `limit`, and that many bytes of UTF-8.
+    pub(super) fn string(&mut self, limit: u64, what: &str) -> Result<&'a str, FormatError> {
+        let start = self.position;
+        let len = self.u64(what)?;
+        if len > limit {
+            return Err(self.malformed(format!(
+                "{what} claims to be {len} bytes long, and {limit} is the most (at byte {start})"
+            )));
+        }
+        let len = usize::try_from(len).map_err(|_| self.cut_short(what))?;
+        let bytes = self.take(len, what)?;
+        std::str::from_utf8(bytes)
+            .map_err(|_| self.malformed(format!("{what} is not valid UTF-8 (at byte {start})")))
+    }
+
+    /// Refuses a count of things that cannot all be in the file, each being at least
+    /// `min_bytes` long, or that is beyond `limit`.
+    pub(super) fn count(
+        &self,
+        count: u64,
+        limit: u64,
+        min_bytes: usize,
+        what: &str,
+    ) -> Result<usize, FormatError> {
+        let refuse = |why: String| self.malformed(format!("claims {count} {what}, {why}"));
+        let count_here = usize::try_from(count).ok().filter(|&count| {
+            count
+                .checked_mul(min_bytes)
+                .is_some_and(|bytes| bytes <= self.remaining())
+        });
+        match count_here {
+            Some(_) if count > limit => Err(refuse(format!("and {limit} is the most"))),
+            Some(count_here) => Ok(count_here),
+            None => Err(refuse(format!(
+                "but only {} bytes are left in the file",
+                self.remaining()
+            ))),
+        }
+    }
+
+    pub(super) fn malformed(&self, detail: impl Into<String>) -> FormatError {
+        FormatError::malformed(self.path, detail)
+    }
+
+    fn cut_short(&self, what: &str) -> FormatError {
+        self.malformed(format!(
+            "the file ends inside {what}, {} bytes after byte {}: is the download complete?",
+            self.remaining(),
+            self.position
+        ))
+    }
+}
