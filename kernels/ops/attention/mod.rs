@@ -14,6 +14,8 @@
 //!
 //! [`PAGE_TOKENS`]: crate::backend::PAGE_TOKENS
 
+pub(crate) mod reference;
+
 use crate::backend::{Backend, Batch};
 
 /// Which earlier positions a row may look at.

@@ -4,6 +4,8 @@
 //! out[r, :] = scale · table[tokens[r], :]
 //! ```
 
+pub(crate) mod reference;
+
 use super::{check_room, shape_error};
 use crate::backend::{Backend, Dimensions};
 use crate::error::Result;

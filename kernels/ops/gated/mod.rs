@@ -4,6 +4,8 @@
 //! out[r, i] = activation(gate_up[r, i]) · gate_up[r, width + i]
 //! ```
 
+pub(crate) mod reference;
+
 use crate::backend::Backend;
 
 /// The function applied to the gate.

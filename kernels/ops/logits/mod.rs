@@ -4,6 +4,8 @@
 //! out[j, v] = scale · x[rows[j], :] · W[v, :]      (soft_cap: y ← c · tanh(y / c))
 //! ```
 
+pub(crate) mod reference;
+
 use super::{check_room, shape_error};
 use crate::backend::{Backend, Dimensions};
 use crate::error::Result;

@@ -8,6 +8,8 @@
 //! The order of the sum over `i` depends on the matrix alone, so a row's bits are the same for
 //! any number of rows beside it.
 
+pub(crate) mod reference;
+
 use super::check_room;
 use crate::backend::{Backend, Dimensions};
 use crate::error::Result;

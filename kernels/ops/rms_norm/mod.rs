@@ -5,6 +5,8 @@
 //! out[r, i] = y[r, i]                       (+ out[r, i] where `accumulate`)
 //! ```
 
+pub(crate) mod reference;
+
 use crate::backend::Backend;
 
 /// Arguments of [`Backend::rms_norm`].

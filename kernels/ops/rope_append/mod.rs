@@ -9,6 +9,8 @@
 //!
 //! Queries are rotated in place; keys and values go to the page and slot of their position.
 
+pub(crate) mod reference;
+
 use crate::backend::{Backend, Batch};
 
 /// Which two elements of a head turn together. With `r` = 2 × number of frequencies:
