@@ -1,0 +1,238 @@
+//! Every `ops/*/*.cu`, compiled for every architecture, and the table that embeds the images.
+//!
+//! `ONWARD_CUDA_ARCHS` chooses the architectures. Each gets a cubin; the lowest also gets PTX,
+//! which a GPU newer than all of them can run. An image is compiled again only if its key
+//! changed: the compiler, its arguments, the source or any header.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+
+use crate::nvcc::{self, Arch, Kind};
+use crate::toolchain::Toolchain;
+
+/// Ampere, Ada, Hopper and Blackwell, in data centres and desktops.
+const DEFAULT_ARCHS: &str = "80 86 89 90a 100a 120a";
+
+/// One image to make.
+struct Job {
+    module: String,
+    arch: Arch,
+    kind: Kind,
+    source: PathBuf,
+    output: PathBuf,
+    arguments: Vec<String>,
+    key: String,
+}
+
+/// Compiles what changed and writes `images.rs`.
+///
+/// # Errors
+///
+/// One sentence: a bad `ONWARD_CUDA_ARCHS`, a file that cannot be read or written, or the first
+/// error of nvcc.
+pub(crate) fn build(toolchain: &Toolchain, out_dir: &Path) -> Result<(), String> {
+    let archs = archs()?;
+    let sources = files("ops", "cu")?;
+    let mut headers = files("device", "cuh")?;
+    headers.extend(files("ops", "cuh")?);
+    headers.push(PathBuf::from("abi.h"));
+    // Folders too, so that a new file is seen.
+    for path in sources.iter().chain(&headers) {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    for path in ["device", "ops", "build"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    let jobs = plan(toolchain, &archs, &sources, &headers, out_dir)?;
+    compile_all(toolchain, &jobs)?;
+    write_if_changed(
+        &out_dir.join("images.rs"),
+        table(toolchain, &jobs).as_bytes(),
+    )
+}
+
+/// Writes `bytes` unless the file holds them, so that its date tells when it changed.
+///
+/// # Errors
+///
+/// The path and what the system says.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    if fs::read(path).is_ok_and(|held| held == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// The architectures to compile for, lowest first.
+fn archs() -> Result<Vec<Arch>, String> {
+    println!("cargo::rerun-if-env-changed=ONWARD_CUDA_ARCHS");
+    let text = std::env::var("ONWARD_CUDA_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.to_owned());
+    let mut archs = text
+        .split_whitespace()
+        .map(|word| {
+            Arch::parse(word).ok_or_else(|| {
+                format!(
+                    "ONWARD_CUDA_ARCHS holds {word:?}, which is no architecture such as 80 or 90a"
+                )
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    archs.sort_by_key(|arch| (arch.major, arch.minor, arch.suffix));
+    archs.dedup();
+    if archs.is_empty() {
+        return Err("ONWARD_CUDA_ARCHS names no architecture".to_owned());
+    }
+    Ok(archs)
+}
+
+/// The files with this extension in `folder` and the folders in it, sorted.
+fn files(folder: &str, extension: &str) -> Result<Vec<PathBuf>, String> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from(folder)];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder)
+            .map_err(|error| format!("cannot read kernels/{}: {error}", folder.display()))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn plan(
+    toolchain: &Toolchain,
+    archs: &[Arch],
+    sources: &[PathBuf],
+    headers: &[PathBuf],
+    out_dir: &Path,
+) -> Result<Vec<Job>, String> {
+    let folder = out_dir.join("images");
+    fs::create_dir_all(&folder)
+        .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    let headers = read_all(headers)?;
+    let mut targets: Vec<(Arch, Kind)> = archs.iter().map(|a| (a.clone(), Kind::Cubin)).collect();
+    // PTX with a suffix would run on no newer GPU.
+    let lowest = Arch {
+        suffix: None,
+        ..archs[0].clone()
+    };
+    targets.push((lowest, Kind::Ptx));
+    let mut jobs = Vec::new();
+    for source in sources {
+        let module = source.file_stem().unwrap_or_default().to_string_lossy();
+        let text = read_all(std::slice::from_ref(source))?;
+        for (arch, kind) in &targets {
+            let extension = if *kind == Kind::Ptx { "ptx" } else { "cubin" };
+            let arguments = nvcc::arguments(toolchain, arch, *kind);
+            let mut hasher = DefaultHasher::new();
+            (toolchain.version, &toolchain.nvcc, &arguments).hash(&mut hasher);
+            (&headers, &text).hash(&mut hasher);
+            jobs.push(Job {
+                module: module.to_string(),
+                arch: arch.clone(),
+                kind: *kind,
+                source: source.clone(),
+                output: folder.join(format!("{module}.sm_{arch}.{extension}")),
+                arguments,
+                key: format!("{:016x}", hasher.finish()),
+            });
+        }
+    }
+    Ok(jobs)
+}
+
+fn read_all(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|error| format!("cannot read kernels/{}: {error}", path.display()))
+    };
+    paths.iter().map(read).collect()
+}
+
+/// Runs the jobs on as many threads as cargo grants, and stops at the first error.
+fn compile_all(toolchain: &Toolchain, jobs: &[Job]) -> Result<(), String> {
+    let n_threads = std::env::var("NUM_JOBS")
+        .ok()
+        .and_then(|jobs| jobs.parse::<usize>().ok())
+        .unwrap_or(1)
+        .clamp(1, 64);
+    let queue = Mutex::new(jobs.iter());
+    let next = || queue.lock().ok().and_then(|mut jobs| jobs.next());
+    let work = || {
+        while let Some(job) = next() {
+            compile(toolchain, job)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .unwrap_or_else(|_| Err("a thread of the kernel build panicked".to_owned()))
+        })
+    })
+}
+
+fn compile(toolchain: &Toolchain, job: &Job) -> Result<(), String> {
+    let mut stamp = job.output.clone().into_os_string();
+    stamp.push(".key");
+    let stamp = PathBuf::from(stamp);
+    if job.output.is_file() && fs::read_to_string(&stamp).is_ok_and(|key| key == job.key) {
+        return Ok(());
+    }
+    nvcc::compile(&toolchain.nvcc, &job.arguments, &job.source, &job.output)?;
+    if job.kind == Kind::Ptx {
+        // The driver reads PTX as a C string.
+        let mut text = read_all(std::slice::from_ref(&job.output))?.concat();
+        text.push(0);
+        write_if_changed(&job.output, &text)?;
+    }
+    write_if_changed(&stamp, job.key.as_bytes())
+}
+
+/// `images.rs`: the toolkit's version and, for each module, its images.
+fn table(toolchain: &Toolchain, jobs: &[Job]) -> String {
+    let (major, minor) = toolchain.version;
+    let mut text = format!(
+        "pub(crate) const TOOLKIT: (u32, u32) = ({major}, {minor});\n\
+         pub(crate) static MODULES: &[Module] = &[\n"
+    );
+    for module in jobs.chunk_by(|a, b| a.source == b.source) {
+        let _ = writeln!(
+            text,
+            "    Module {{ name: {:?}, images: &[",
+            module[0].module
+        );
+        for job in module {
+            let kind = if job.kind == Kind::Ptx {
+                "Ptx"
+            } else {
+                "Cubin"
+            };
+            let Arch {
+                major,
+                minor,
+                suffix,
+            } = &job.arch;
+            let _ = writeln!(
+                text,
+                "        Image {{ arch: Arch {{ major: {major}, minor: {minor}, suffix: {suffix:?} }}, \
+                 kind: Kind::{kind}, bytes: include_bytes!({:?}) }},",
+                job.output
+            );
+        }
+        text.push_str("    ] },\n");
+    }
+    text.push_str("];\n");
+    text
+}

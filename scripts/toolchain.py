@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Puts the parts of the CUDA toolchain that are missing into target/toolchain.
+
+    python3 scripts/toolchain.py
+
+nvcc and libclang (which bindgen reads C headers with) come as Python wheels, so neither root
+nor a CUDA installation is needed. What the user already has wins: an nvcc named by NVCC,
+CUDA_HOME or CUDA_PATH or found on PATH, a libclang named by LIBCLANG_PATH. build.rs looks in
+the same places in the same order.
+
+    target/toolchain/cuda/nvidia/cu13/bin/nvcc
+    target/toolchain/libclang/clang/native/libclang.so
+
+A part is there once its stamp is: the stamp lists the versions and is written last.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLCHAIN = ROOT / "target" / "toolchain"
+
+CUDA_WHEELS = [
+    "nvidia-cuda-nvcc==13.0.88",
+    "nvidia-cuda-crt==13.0.88",
+    "nvidia-nvvm==13.0.88",
+    "nvidia-cuda-runtime==13.0.96",
+    "nvidia-cuda-cccl==13.0.85",
+]
+LIBCLANG_WHEELS = ["libclang==18.1.1"]
+
+
+def main():
+    if sys.platform != "linux":
+        sys.exit("toolchain: CUDA is built on Linux only; here, build with --no-default-features")
+    nvcc = users_nvcc()
+    if nvcc:
+        say(f"nvcc: yours, {nvcc}")
+    else:
+        install("cuda", CUDA_WHEELS, "nvidia/cu13/bin/nvcc")
+    if os.environ.get("LIBCLANG_PATH"):
+        say(f"libclang: yours, {os.environ['LIBCLANG_PATH']}")
+    else:
+        install("libclang", LIBCLANG_WHEELS, "clang/native/libclang.so")
+
+
+def users_nvcc():
+    """The nvcc that the environment offers, or None."""
+    if os.environ.get("NVCC"):
+        return os.environ["NVCC"]
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(variable):
+            nvcc = Path(os.environ[variable]) / "bin" / "nvcc"
+            if nvcc.is_file():
+                return nvcc
+    return shutil.which("nvcc")
+
+
+def install(part, wheels, proof):
+    """Installs wheels into target/toolchain/<part> unless exactly these are there already."""
+    home = TOOLCHAIN / part
+    stamp = TOOLCHAIN / f"{part}.stamp"
+    versions = "\n".join(wheels) + "\n"
+    if stamp.is_file() and stamp.read_text() == versions and (home / proof).is_file():
+        return
+    say(f"{part}: installing {', '.join(wheels)}")
+    stamp.unlink(missing_ok=True)
+    fresh = TOOLCHAIN / f"{part}.part"
+    shutil.rmtree(fresh, ignore_errors=True)
+    TOOLCHAIN.mkdir(parents=True, exist_ok=True)
+    pip_install(fresh, wheels)
+    if not (fresh / proof).is_file():
+        sys.exit(f"toolchain: the wheels of {part} hold no {proof}")
+    shutil.rmtree(home, ignore_errors=True)
+    fresh.rename(home)
+    stamp.write_text(versions)
+
+
+def pip_install(target, wheels):
+    """Unpacks wheels into a folder of their own, so an externally managed Python allows it."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary", ":all:", "--target", str(target), *wheels]
+    # Older pips have no --root-user-action flag, but ignore variables they do not know.
+    environment = {
+        **os.environ,
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "PIP_USER": "0",
+    }
+    if subprocess.run(command, env=environment).returncode != 0:
+        sys.exit(
+            "toolchain: pip could not install the wheels above; "
+            "with a CUDA toolkit of your own set CUDA_HOME, without CUDA build with --no-default-features"
+        )
+
+
+def say(line):
+    print(f"toolchain: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
