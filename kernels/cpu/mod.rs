@@ -5,8 +5,10 @@
 //! cache.
 
 pub mod isa;
+pub(crate) mod math;
 pub mod memory;
 pub mod pool;
+pub(crate) mod simd;
 
 use std::ops::Range;
 
