@@ -58,7 +58,11 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
     let exponential = exp(s, s.add(x, x));
     let one = s.splat(1.0);
     let large = s.sub(one, s.div(s.splat(2.0), s.add(exponential, one)));
-    s.select(s.less(square, s.splat(TANH_SMALL * TANH_SMALL)), small, large)
+    s.select(
+        s.less(square, s.splat(TANH_SMALL * TANH_SMALL)),
+        small,
+        large,
+    )
 }
 
 /// `x / (1 + e^−x)`.

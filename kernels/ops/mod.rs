@@ -5,6 +5,7 @@
 //! shape says (buffers are made once for the longest batch); what lies beyond stays untouched.
 
 pub mod attention;
+pub(crate) mod batch;
 pub mod embed;
 pub mod gated;
 pub mod logits;

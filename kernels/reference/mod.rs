@@ -142,6 +142,7 @@ impl Backend for Reference {
     }
 
     fn rms_norm(&self, op: RmsNorm<'_, Self>) -> Result<()> {
+        op.check()?;
         rms_norm::reference::run(op);
         Ok(())
     }
@@ -153,16 +154,19 @@ impl Backend for Reference {
     }
 
     fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()> {
+        op.check()?;
         rope_append::reference::run(op);
         Ok(())
     }
 
     fn attention(&self, op: Attention<'_, Self>) -> Result<()> {
+        op.check()?;
         attention::reference::run(op);
         Ok(())
     }
 
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
+        op.check()?;
         gated::reference::run(op);
         Ok(())
     }

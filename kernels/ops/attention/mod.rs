@@ -17,6 +17,10 @@
 pub(crate) mod reference;
 
 use crate::backend::{Backend, Batch};
+use crate::error::Result;
+
+use super::batch::{self, Heads};
+use super::{check_room, shape_error};
 
 /// Which earlier positions a row may look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,4 +56,33 @@ pub struct Attention<'a, B: Backend + ?Sized> {
     pub mask: Mask,
     /// `[n_rows, n_heads · head_dim]`.
     pub out: &'a mut B::Buffer,
+}
+
+impl<B: Backend + ?Sized> Attention<'_, B> {
+    /// Checks the shapes, the spans and the pages they name.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for the first fault.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "attention";
+        let heads = Heads {
+            layer: self.layer,
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+        };
+        batch::check(OP, self.batch, self.kv, &heads)?;
+        if self.mask == Mask::Window(0) {
+            return Err(shape_error(OP, "a window of 0 shows a row nothing".into()));
+        }
+        let n_rows = self.batch.n_rows();
+        let row_heads = self.n_heads.saturating_add(2 * self.n_kv_heads);
+        check_room(OP, "qkv", self.qkv, &[n_rows, row_heads, self.head_dim])?;
+        check_room(
+            OP,
+            "out",
+            &*self.out,
+            &[n_rows, self.n_heads, self.head_dim],
+        )
+    }
 }

@@ -7,6 +7,9 @@
 pub(crate) mod reference;
 
 use crate::backend::Backend;
+use crate::error::Result;
+
+use super::{check_room, shape_error};
 
 /// The function applied to the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,4 +32,20 @@ pub struct Gated<'a, B: Backend + ?Sized> {
     pub activation: Activation,
     /// `[n_rows, width]`.
     pub out: &'a mut B::Buffer,
+}
+
+impl<B: Backend + ?Sized> Gated<'_, B> {
+    /// Checks the shapes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for an array that is too short, or rows of no
+    /// elements.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "gated";
+        if self.width == 0 {
+            return Err(shape_error(OP, "a row has no elements".into()));
+        }
+        check_room(OP, "gate_up", self.gate_up, &[self.n_rows, 2, self.width])?;
+        check_room(OP, "out", &*self.out, &[self.n_rows, self.width])
+    }
 }

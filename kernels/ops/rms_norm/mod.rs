@@ -8,6 +8,9 @@
 pub(crate) mod reference;
 
 use crate::backend::Backend;
+use crate::error::Result;
+
+use super::{check_room, shape_error};
 
 /// Arguments of [`Backend::rms_norm`].
 pub struct RmsNorm<'a, B: Backend + ?Sized> {
@@ -25,4 +28,21 @@ pub struct RmsNorm<'a, B: Backend + ?Sized> {
     pub accumulate: bool,
     /// `[n_rows, width]`.
     pub out: &'a mut B::Buffer,
+}
+
+impl<B: Backend + ?Sized> RmsNorm<'_, B> {
+    /// Checks the shapes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for an array that is too short, or rows of no
+    /// elements.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "rms_norm";
+        if self.width == 0 {
+            return Err(shape_error(OP, "a row has no elements".into()));
+        }
+        check_room(OP, "weight", self.weight, &[self.width])?;
+        check_room(OP, "x", self.x, &[self.n_rows, self.width])?;
+        check_room(OP, "out", &*self.out, &[self.n_rows, self.width])
+    }
 }

@@ -12,6 +12,10 @@
 pub(crate) mod reference;
 
 use crate::backend::{Backend, Batch};
+use crate::error::Result;
+
+use super::batch::{self, Heads};
+use super::{check_room, shape_error};
 
 /// Which two elements of a head turn together. With `r` = 2 × number of frequencies:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,4 +62,38 @@ pub struct RopeAppend<'a, B: Backend + ?Sized> {
     pub kv: &'a mut B::KvCache,
     /// Which layer of the cache.
     pub layer: usize,
+}
+
+impl<B: Backend + ?Sized> RopeAppend<'_, B> {
+    /// Checks the shapes, the spans, the pages they name, and that no two rows are stored in
+    /// the same place.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for the first fault.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "rope_append";
+        let heads = Heads {
+            layer: self.layer,
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+        };
+        batch::check(OP, self.batch, &*self.kv, &heads)?;
+        batch::check_places(OP, self.batch)?;
+        let row_heads = self.n_heads.saturating_add(2 * self.n_kv_heads);
+        let dims = [self.batch.n_rows(), row_heads, self.head_dim];
+        check_room(OP, "qkv", &*self.qkv, &dims)?;
+        for (name, weight) in [("q_norm", self.q_norm), ("k_norm", self.k_norm)] {
+            if let Some(weight) = weight {
+                check_room(OP, name, weight, &[self.head_dim])?;
+            }
+        }
+        let n_frequencies = self.rope.map_or(0, |rope| rope.inverse_frequencies.len());
+        if n_frequencies > self.head_dim / 2 {
+            let head_dim = self.head_dim;
+            let detail = format!("{n_frequencies} frequencies for heads of {head_dim} elements");
+            return Err(shape_error(OP, detail));
+        }
+        Ok(())
+    }
 }
