@@ -76,7 +76,7 @@ pub(crate) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
 /// the same function, without cancellation where tanh is near −1.
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
-    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769_1;
+    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769;
     let cubic = s.fma(s.mul(x, x), s.splat(0.044_715), s.splat(1.0));
     let minus_2u = s.mul(s.mul(x, cubic), s.splat(MINUS_2_SQRT_2_OVER_PI));
     s.div(x, s.add(s.splat(1.0), exp(s, minus_2u)))

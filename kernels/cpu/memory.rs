@@ -1,6 +1,7 @@
 //! Arrays in main memory: page-aligned, zeroed, and touched only when used.
 
-use std::ops::{Deref, DerefMut};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut, Range};
 
 use memmap2::MmapMut;
 
@@ -96,5 +97,44 @@ impl DerefMut for Buffer {
 impl Array for Buffer {
     fn len(&self) -> usize {
         <[f32]>::len(self)
+    }
+}
+
+/// A slice that several workers write at the same time, each a part of its own.
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it gives out parts only under the promise that nobody else has them.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Shared {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            slice: PhantomData,
+        }
+    }
+
+    /// One part.
+    ///
+    /// # Safety
+    /// While the part is in use, no other part that overlaps it is.
+    ///
+    /// # Panics
+    /// If the range is not within the slice.
+    #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the caller promises that parts are disjoint"
+    )]
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range lies within the slice, which is borrowed for as long as `self`
+        // lives; the caller promises that nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }

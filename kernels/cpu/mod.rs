@@ -2,9 +2,10 @@
 //!
 //! Each operation's kernel stands with the operation (`ops/<op>/cpu.rs`); here is what they
 //! share: threads ([`pool`]), instruction sets ([`isa`]), memory ([`memory`]) and the paged KV
-//! cache.
+//! cache ([`kv`]).
 
 pub mod isa;
+pub mod kv;
 pub(crate) mod math;
 pub mod memory;
 pub mod pool;
@@ -15,18 +16,29 @@ use std::ops::Range;
 use crate::backend::{Backend, Dimensions, KvShape, MatrixSource};
 use crate::error::{Error, Result};
 use crate::ops::{
-    attention::Attention, embed::Embed, gated::Gated, logits::Logits, matmul::Matmul,
-    rms_norm::RmsNorm, rope_append::RopeAppend,
+    attention::Attention,
+    embed::Embed,
+    gated::{self, Gated},
+    logits::Logits,
+    matmul::Matmul,
+    rms_norm::{self, RmsNorm},
+    rope_append::{self, RopeAppend},
 };
 
 pub use isa::Isa;
+pub use kv::KvCache;
 pub use memory::Buffer;
 pub use pool::Pool;
+
+/// Elements of light work, as a norm does, below which a share is not worth another thread.
+pub(crate) const SHARE: usize = 8192;
 
 /// The CPU with threads and SIMD.
 pub struct Cpu {
     pub(crate) pool: Pool,
     pub(crate) isa: Isa,
+    /// The rotations of the last batch.
+    pub(crate) turns: rope_append::cpu::TurnsCache,
 }
 
 impl Cpu {
@@ -51,6 +63,7 @@ impl Cpu {
         Ok(Cpu {
             pool: Pool::new(n_threads)?,
             isa,
+            turns: Default::default(),
         })
     }
 
@@ -68,7 +81,7 @@ impl Cpu {
 impl Backend for Cpu {
     type Buffer = Buffer;
     type Matrix = NoMatrix;
-    type KvCache = NoCache;
+    type KvCache = KvCache;
 
     fn name(&self) -> &'static str {
         "cpu"
@@ -111,14 +124,12 @@ impl Backend for Cpu {
         match *matrix {}
     }
 
-    fn kv_cache(&self, shape: &KvShape) -> Result<NoCache> {
-        let _ = shape;
-        Err(missing("kv_cache"))
+    fn kv_cache(&self, shape: &KvShape) -> Result<KvCache> {
+        KvCache::new(shape)
     }
 
     fn kv_bytes(&self, shape: &KvShape) -> usize {
-        let _ = shape;
-        0
+        kv::bytes(shape).unwrap_or(usize::MAX)
     }
 
     fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
@@ -126,8 +137,9 @@ impl Backend for Cpu {
     }
 
     fn rms_norm(&self, op: RmsNorm<'_, Self>) -> Result<()> {
-        let _ = op;
-        Err(missing("rms_norm"))
+        op.check()?;
+        rms_norm::cpu::run(self, op);
+        Ok(())
     }
 
     fn matmul(&self, op: Matmul<'_, Self>) -> Result<()> {
@@ -135,16 +147,20 @@ impl Backend for Cpu {
     }
 
     fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()> {
-        match *op.kv {}
+        op.check()?;
+        rope_append::cpu::run(self, op);
+        Ok(())
     }
 
     fn attention(&self, op: Attention<'_, Self>) -> Result<()> {
-        match *op.kv {}
+        op.check()?;
+        Err(missing("attention"))
     }
 
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
-        let _ = op;
-        Err(missing("gated"))
+        op.check()?;
+        gated::cpu::run(self, op);
+        Ok(())
     }
 
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
@@ -156,16 +172,6 @@ fn missing(what: &str) -> Error {
     Error::Device {
         device: "cpu".into(),
         detail: format!("{what} is not there yet"),
-    }
-}
-
-/// The cache type until there is one: it has no values.
-#[derive(Clone, Copy, Debug)]
-pub enum NoCache {}
-
-impl crate::backend::CacheShape for NoCache {
-    fn shape(&self) -> &KvShape {
-        match *self {}
     }
 }
 

@@ -79,17 +79,26 @@ pub(crate) trait Simd: Copy {
         fold(lanes.0, |a, b| if a > b { a } else { b })
     }
 
-    /// Up to sixteen values, the other lanes 0.
+    /// At most sixteen values; lanes beyond them are 0.
     #[inline(always)]
-    fn load_part(self, from: &[f32]) -> Self::F {
+    fn load_chunk(self, from: &[f32]) -> Self::F {
+        if let Ok(from) = <&[f32; LANES]>::try_from(from) {
+            return self.load(from);
+        }
         let mut lanes = Line([0.0; LANES]);
         lanes.0[..from.len()].copy_from_slice(from);
         self.load(&lanes.0)
     }
 
-    /// The first `to.len()` lanes.
+    /// The first `to.len()` lanes, at most sixteen.
     #[inline(always)]
-    fn store_part(self, x: Self::F, to: &mut [f32]) {
+    fn store_chunk(self, x: Self::F, to: &mut [f32]) {
+        if to.len() == LANES {
+            if let Ok(to) = to.try_into() {
+                self.store(x, to);
+            }
+            return;
+        }
         let mut lanes = Line([0.0; LANES]);
         self.store(x, &mut lanes.0);
         to.copy_from_slice(&lanes.0[..to.len()]);
@@ -165,7 +174,7 @@ pub(crate) mod tests {
             });
             let mask = s.less(x, y);
             check("select", s.select(mask, x, y), &f32::min);
-            check("part", s.load_part(&a[..3]), &|v, _| {
+            check("part", s.load_chunk(&a[..3]), &|v, _| {
                 if v < a[3] { v } else { 0.0 }
             });
             assert_eq!(s.sum(x), a.iter().sum::<f32>());

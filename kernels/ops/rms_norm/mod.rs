@@ -5,6 +5,7 @@
 //! out[r, i] = y[r, i]                       (+ out[r, i] where `accumulate`)
 //! ```
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use crate::backend::Backend;

@@ -9,6 +9,7 @@
 //!
 //! Queries are rotated in place; keys and values go to the page and slot of their position.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use crate::backend::{Backend, Batch};
