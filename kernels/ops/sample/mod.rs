@@ -1,15 +1,51 @@
 //! `sample`: the next token from a row of logits, exact and independent of any order.
+//!
+//! ```text
+//! adjusted  l ← penalties, biases, mask                        adjust.rs
+//! greedy    temperature 0: the greatest l, the lowest id among equals
+//! mass      w = round(exp((l − max) · (1 / temperature)) · 2^40)    fixed.rs
+//! order     (l descending, id ascending); −0 equals 0
+//! top-k     the first k tokens
+//! top-p     of those the shortest prefix with Σ w ≥ ⌈top_p · Σ w of the first k⌉
+//! min-p     of those the tokens with w ≥ ⌈min_p · 2^40⌉, and at least 1
+//! draw      point = ⌊noise · W / 2^64⌋ with W = Σ w of those, noise = Philox(seed, position);
+//!           the token whose share of 0..W, laid out by id, holds the point
+//! ```
+//!
+//! Everything behind the exponential is integer arithmetic, and every floating-point step in
+//! front of it is a single operation that rounds to nearest. So the token depends on the logits
+//! alone: not on threads, vector width, the order of the vocabulary's passes or the device. A
+//! parameter counts as the f32 that it is.
+//!
+//! The fast path reads the vocabulary once for the maxima of its blocks and once for each mass
+//! that is wanted (raw log-probability, and the tempered total where top-k does not bound it).
+//! Blocks whose maximum is too small are skipped in what follows; nothing is sorted.
+//!
+//! Sources: nucleus sampling, Holtzman et al. 2020; min-p, Nguyen et al. 2024; repetition
+//! penalty, Keskar et al. 2019 (CTRL); Philox, Salmon et al. 2011. Defaults and the order of
+//! penalties are llama.cpp's, but the temperature comes before the cuts, as in the transformers
+//! library.
 
 mod adjust;
+mod cpu;
 pub mod fixed;
+mod logprob;
 mod params;
 pub mod philox;
 pub mod reference;
+mod row;
+mod select;
+#[cfg(test)]
+mod tests;
 
+pub use logprob::{log_probability, log_softmax_top};
 pub use params::SamplingParams;
 pub use reference::{Cut, cut};
 
-use crate::error::{Error, Result};
+use crate::cpu::isa::Isa;
+use crate::error::Result;
+use row::{Masses, Row, Summary, forbidden, overflown};
+use select::{Candidates, Goal};
 
 /// A token drawn and how probable the model held it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,13 +61,44 @@ pub struct Sampled {
 }
 
 /// Draws tokens; holds the buffers, so one per worker.
-#[derive(Debug, Default)]
-pub struct Sampler {}
+#[derive(Debug)]
+pub struct Sampler {
+    isa: Isa,
+    raw: Summary,
+    raw_masses: Masses,
+    /// Logits after penalties, biases and mask.
+    adjusted: Vec<f32>,
+    adjusted_summary: Summary,
+    masses: Masses,
+    candidates: Candidates,
+    /// Occurrences by token id; zero between calls.
+    counts: Vec<u32>,
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Sampler::new()
+    }
+}
 
 impl Sampler {
     /// A sampler whose buffers grow with the first row.
     pub fn new() -> Self {
-        Sampler::default()
+        Sampler::with_isa(Isa::detect())
+    }
+
+    /// A sampler that uses at most the instructions of `isa`; the tokens are the same.
+    pub fn with_isa(isa: Isa) -> Self {
+        Sampler {
+            isa,
+            raw: Summary::default(),
+            raw_masses: Masses::default(),
+            adjusted: Vec::new(),
+            adjusted_summary: Summary::default(),
+            masses: Masses::default(),
+            candidates: Candidates::default(),
+            counts: Vec::new(),
+        }
     }
 
     /// Draws the token at `position` from a row of `logits`.
@@ -42,10 +109,11 @@ impl Sampler {
     /// - `n_top`: how many of the most probable tokens to report.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for NaN or +inf among the logits (−inf is probability 0);
-    /// [`Error::Parameter`] for a parameter out of its range, a bias of a token beyond the
-    /// vocabulary, or when every token is forbidden; [`Error::Shape`] for a row of no logits, a
-    /// short mask or a token of the history beyond the vocabulary.
+    /// [`NotFinite`](crate::Error::NotFinite) for NaN or +inf among the logits (−inf is
+    /// probability 0); [`Parameter`](crate::Error::Parameter) for a parameter out of its range,
+    /// a bias of a token beyond the vocabulary, or when every token is forbidden;
+    /// [`Shape`](crate::Error::Shape) for a row of no logits, a short mask or a token of the
+    /// history beyond the vocabulary.
     pub fn sample(
         &mut self,
         logits: &[f32],
@@ -55,78 +123,86 @@ impl Sampler {
         allowed: Option<&[u32]>,
         n_top: usize,
     ) -> Result<Sampled> {
-        let token = reference::draw(logits, params, history, position, allowed)?;
+        params.validate()?;
+        self.raw.read(self.isa, logits)?;
+        self.raw_masses.read(self.isa, logits, self.raw.max, 1.0);
+        let adjusts = params.penalises() || !params.logit_bias.is_empty() || allowed.is_some();
+        if adjusts {
+            let (counts, out) = (&mut self.counts, &mut self.adjusted);
+            adjust::adjust(logits, params, history, allowed, counts, out)?;
+            let summary = &mut self.adjusted_summary;
+            summary.read(self.isa, &self.adjusted).map_err(overflown)?;
+        }
+        let token = match (params.temperature == 0.0, adjusts) {
+            (true, false) => self.raw.first_max(logits),
+            (true, true) => self.adjusted_summary.first_max(&self.adjusted),
+            (false, _) => {
+                let noise = philox::noise(params.seed, position);
+                let drawn = self.draw(logits, adjusts, params, noise);
+                drawn.ok_or_else(|| forbidden(logits.len()))?
+            }
+        };
+        let raw = Row {
+            isa: self.isa,
+            logits,
+            summary: &self.raw,
+            scale: 1.0,
+        };
+        let logit = logits[token as usize];
         Ok(Sampled {
             token,
-            logprob: log_probability(logits, token)? as f32,
-            top: log_softmax_top(logits, n_top)?,
+            logprob: logprob::relative(logit, self.raw.max, &self.raw_masses) as f32,
+            top: logprob::top(raw, &self.raw_masses, n_top, &mut self.candidates),
         })
     }
-}
 
-/// The `n` most probable tokens with their natural log-probabilities, by (log-probability
-/// descending, id ascending); errors as in [`Sampler::sample`].
-pub fn log_softmax_top(logits: &[f32], n: usize) -> Result<Vec<(u32, f32)>> {
-    check_finite(logits)?;
-    let log_sum = log_sum_exp(logits);
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.sort_by(|&a, &b| {
-        logits[b as usize]
-            .total_cmp(&logits[a as usize])
-            .then(a.cmp(&b))
-    });
-    order.truncate(n);
-    Ok(order
-        .into_iter()
-        .map(|t| (t, (f64::from(logits[t as usize]) - log_sum) as f32))
-        .collect())
-}
-
-/// The natural log-probability of `token`; errors as in [`Sampler::sample`].
-pub fn log_probability(logits: &[f32], token: u32) -> Result<f64> {
-    check_finite(logits)?;
-    let Some(&logit) = logits.get(token as usize) else {
-        return Err(Error::Shape {
-            op: "sample",
-            detail: format!("token {token} is beyond a row of {} logits", logits.len()),
-        });
-    };
-    Ok(f64::from(logit) - log_sum_exp(logits))
-}
-
-fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mass: u64 = logits.iter().map(|&l| fixed::weight(l - max)).sum();
-    f64::from(max) + (mass as f64 / fixed::WEIGHT_ONE as f64).ln()
-}
-
-/// Refuses rows from which no distribution follows.
-fn check_finite(logits: &[f32]) -> Result<()> {
-    if logits.is_empty() {
-        return Err(Error::Shape {
-            op: "sample",
-            detail: "a row of no logits".to_string(),
-        });
-    }
-    match logits
-        .iter()
-        .position(|&l| l.is_nan() || l == f32::INFINITY)
-    {
-        None => Ok(()),
-        Some(token) => Err(Error::NotFinite {
-            token,
-            what: if logits[token].is_nan() {
-                "NaN"
+    /// Cuts and draws from the raw or the adjusted logits.
+    fn draw(
+        &mut self,
+        raw: &[f32],
+        adjusted: bool,
+        params: &SamplingParams,
+        noise: u64,
+    ) -> Option<u32> {
+        let (logits, summary) = match adjusted {
+            true => (self.adjusted.as_slice(), &self.adjusted_summary),
+            false => (raw, &self.raw),
+        };
+        let row = Row {
+            isa: self.isa,
+            logits,
+            summary,
+            scale: fixed::inverse(params.temperature),
+        };
+        let least = fixed::share_of(params.min_p, fixed::WEIGHT_ONE);
+        let candidates = &mut self.candidates;
+        if (1..logits.len()).contains(&params.top_k) {
+            candidates.take_prefix(row, Goal::Count(params.top_k));
+            if params.top_p < 1.0 {
+                let target = fixed::share_of(params.top_p, candidates.mass());
+                candidates.cut(Goal::Mass(target));
+            }
+        } else if params.top_p < 1.0 || params.min_p == 0.0 {
+            let masses = if !adjusted && row.scale == 1.0 {
+                &self.raw_masses
             } else {
-                "+inf"
-            },
-        }),
+                self.masses.read(row.isa, logits, summary.max, row.scale);
+                &self.masses
+            };
+            if params.top_p == 1.0 {
+                return masses.token_at(row, fixed::point_in(masses.total, noise));
+            }
+            let nucleus = Goal::Mass(fixed::share_of(params.top_p, masses.total));
+            match params.min_p > 0.0 {
+                true => {
+                    candidates.gather(row, row.floor(least));
+                    candidates.cut(nucleus);
+                }
+                false => candidates.take_prefix(row, nucleus),
+            }
+        } else {
+            candidates.gather(row, row.floor(least));
+        }
+        candidates.draw(least, noise)
     }
-}
-
-/// Nothing is left to draw.
-fn forbidden(n_vocab: usize) -> Error {
-    Error::Parameter(format!(
-        "all {n_vocab} tokens are forbidden: the logits, biases and mask leave nothing to draw"
-    ))
 }

@@ -5,8 +5,8 @@ use super::adjust::adjust;
 use super::fixed::{WEIGHT_ONE, inverse, point_in, share_of, weight};
 use super::params::SamplingParams;
 use super::philox::noise;
-use super::{check_finite, forbidden};
-use crate::error::Result;
+use super::row::{forbidden, not_finite, overflown};
+use crate::error::{Error, Result};
 
 /// The tokens in order of probability and where each stage cuts them.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +110,7 @@ impl Stages {
             &mut Vec::new(),
             &mut adjusted,
         )?;
-        check_finite(&adjusted)?;
+        check_finite(&adjusted).map_err(overflown)?;
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
         // partial_cmp holds −0 and 0 equal, and there is no NaN left.
         order.sort_by(|&a, &b| {
@@ -120,9 +120,6 @@ impl Stages {
                 .then(a.cmp(&b))
         });
         let max = adjusted[order[0] as usize];
-        if max == f32::NEG_INFINITY {
-            return Err(forbidden(logits.len()));
-        }
         let greedy = params.temperature == 0.0;
         let mut stages = Stages {
             weights: match greedy {
@@ -175,6 +172,23 @@ impl Stages {
 
     fn mass(&self, tokens: &[u32]) -> u64 {
         tokens.iter().map(|&token| self.weight_of(token)).sum()
+    }
+}
+
+/// Refuses rows from which no distribution follows.
+fn check_finite(logits: &[f32]) -> Result<()> {
+    if logits.is_empty() {
+        return Err(Error::Shape {
+            op: "sample",
+            detail: "a row of no logits".to_string(),
+        });
+    }
+    if logits.iter().any(|&l| l.is_nan() || l == f32::INFINITY) {
+        return Err(not_finite(logits));
+    }
+    match logits.iter().all(|&l| l == f32::NEG_INFINITY) {
+        true => Err(forbidden(logits.len())),
+        false => Ok(()),
     }
 }
 
