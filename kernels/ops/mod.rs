@@ -10,6 +10,7 @@ pub mod embed;
 pub mod gated;
 pub mod logits;
 pub mod matmul;
+pub mod registry;
 pub mod rms_norm;
 pub mod rope_append;
 pub mod sample;

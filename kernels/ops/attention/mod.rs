@@ -14,6 +14,7 @@
 //!
 //! [`PAGE_TOKENS`]: crate::backend::PAGE_TOKENS
 
+pub mod cases;
 pub(crate) mod reference;
 
 use crate::backend::{Backend, Batch};

@@ -4,6 +4,7 @@
 //! out[r, :] = scale · table[tokens[r], :]
 //! ```
 
+pub mod cases;
 pub(crate) mod reference;
 
 use super::{check_room, shape_error};

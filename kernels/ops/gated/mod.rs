@@ -4,6 +4,7 @@
 //! out[r, i] = activation(gate_up[r, i]) · gate_up[r, width + i]
 //! ```
 
+pub mod cases;
 pub(crate) mod cpu;
 pub(crate) mod reference;
 

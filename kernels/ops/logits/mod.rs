@@ -4,6 +4,7 @@
 //! out[j, v] = scale · x[rows[j], :] · W[v, :]      (soft_cap: y ← c · tanh(y / c))
 //! ```
 
+pub mod cases;
 pub(crate) mod reference;
 
 use super::{check_room, shape_error};

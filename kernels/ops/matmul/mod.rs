@@ -8,6 +8,7 @@
 //! The order of the sum over `i` depends on the matrix alone, so a row's bits are the same for
 //! any number of rows beside it.
 
+pub mod cases;
 pub(crate) mod reference;
 
 use super::check_room;

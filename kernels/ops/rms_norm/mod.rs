@@ -5,6 +5,7 @@
 //! out[r, i] = y[r, i]                       (+ out[r, i] where `accumulate`)
 //! ```
 
+pub mod cases;
 pub(crate) mod cpu;
 pub(crate) mod reference;
 

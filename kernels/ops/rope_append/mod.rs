@@ -9,6 +9,7 @@
 //!
 //! Queries are rotated in place; keys and values go to the page and slot of their position.
 
+pub mod cases;
 pub(crate) mod cpu;
 pub(crate) mod reference;
 

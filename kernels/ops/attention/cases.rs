@@ -1,0 +1,164 @@
+//! The cases of `attention`.
+
+use super::{Attention, Mask};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::registry::sequences::{self, LAYER};
+use crate::ops::registry::{Case, Cost, Heads, N_ROWS, Prepared, Sequence, Tolerance, fetch};
+
+/// A layer's heads and the tokens it attends with and to.
+#[derive(Clone, Debug)]
+pub struct AttentionCase {
+    /// Heads of the layer.
+    pub heads: Heads,
+    /// Sequences of the batch.
+    pub sequences: Vec<Sequence>,
+    /// Bound of the scores.
+    pub soft_cap: Option<f32>,
+    /// Which positions a row sees.
+    pub mask: Mask,
+}
+
+struct Arguments<B: Backend> {
+    case: AttentionCase,
+    shared: sequences::Arguments<B>,
+    out: B::Buffer,
+}
+
+/// Heads as they are found, and a single one.
+const HEADS: [Heads; 5] = [
+    heads(1, 1, 16),
+    heads(4, 1, 256),
+    heads(14, 2, 64),
+    heads(6, 6, 80),
+    heads(12, 2, 128),
+];
+
+const fn heads(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> Heads {
+    Heads {
+        n_heads,
+        n_kv_heads,
+        head_dim,
+    }
+}
+
+pub(crate) fn all() -> Vec<AttentionCase> {
+    let case = |heads, lengths: &[(usize, usize)], mask| AttentionCase {
+        heads,
+        sequences: lengths
+            .iter()
+            .map(|&(cached, new)| Sequence { cached, new })
+            .collect(),
+        soft_cap: None,
+        mask,
+    };
+    let mut cases = Vec::new();
+    for heads in HEADS {
+        cases.extend(N_ROWS.map(|n_rows| case(heads, &[(0, n_rows)], Mask::Causal)));
+        // A page exactly full, one token more, and a context of many pages.
+        cases.push(case(heads, &[(31, 1)], Mask::Causal));
+        cases.push(case(heads, &[(32, 1)], Mask::Causal));
+        cases.push(case(heads, &[(500, 9)], Mask::Causal));
+        let several = [(0, 5), (70, 1), (33, 31), (200, 1)];
+        cases.push(case(heads, &several, Mask::Causal));
+        // Windows of one token, less than a page, a page, and more than the context.
+        for window in [1, 5, 32, 33, 1000] {
+            cases.push(case(heads, &several, Mask::Window(window)));
+        }
+        cases.push(AttentionCase {
+            soft_cap: Some(1.5),
+            ..case(heads, &several, Mask::Window(40))
+        });
+    }
+    cases
+}
+
+impl AttentionCase {
+    /// Positions that the rows attend to, all rows together.
+    fn n_scores(&self) -> usize {
+        let positions = self
+            .sequences
+            .iter()
+            .flat_map(|s| s.cached..s.cached + s.new);
+        positions.map(|position| self.seen(position + 1)).sum()
+    }
+
+    /// How many of the last `n` positions a row sees.
+    fn seen(&self, n: usize) -> usize {
+        match self.mask {
+            Mask::Causal => n,
+            Mask::Window(window) => n.min(window),
+        }
+    }
+}
+
+impl<B: Backend> Case<B> for AttentionCase {
+    fn n_rows(&self) -> usize {
+        sequences::n_rows(&self.sequences)
+    }
+
+    fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>> {
+        Box::new(Self {
+            sequences: sequences::first_rows(&self.sequences, n_rows),
+            ..self.clone()
+        })
+    }
+
+    fn tolerance(&self) -> Tolerance {
+        Tolerance {
+            deviation: 4e-4,
+            floor: 0.0,
+            reason: "keys and values may be held in half precision, 2^-11 off at most",
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let cached: usize = self
+            .sequences
+            .iter()
+            .map(|s| self.seen(s.cached + s.new).min(s.cached) + s.new)
+            .sum();
+        let outputs = sequences::n_rows(&self.sequences) * self.heads.q_width();
+        let kv_width = 2 * self.heads.n_kv_heads * self.heads.head_dim;
+        Cost {
+            bytes: size_of::<f32>() * (2 * outputs + cached * kv_width),
+            flops: 4 * self.n_scores() * self.heads.q_width(),
+        }
+    }
+
+    fn prepare(&self, backend: &B) -> Result<Box<dyn Prepared<B>>> {
+        let mut shared = sequences::Arguments::new(backend, self.heads, &self.sequences)?;
+        shared.append(backend, self.heads)?;
+        let out = shared.batch.n_rows() * self.heads.q_width();
+        Ok(Box::new(Arguments::<B> {
+            case: self.clone(),
+            shared,
+            out: backend.buffer(out)?,
+        }))
+    }
+}
+
+impl<B: Backend> Prepared<B> for Arguments<B> {
+    fn launch(&mut self, backend: &B) -> Result<()> {
+        let heads = self.case.heads;
+        backend.attention(Attention {
+            qkv: &self.shared.qkv,
+            batch: &self.shared.batch,
+            kv: &self.shared.kv,
+            layer: LAYER,
+            n_heads: heads.n_heads,
+            n_kv_heads: heads.n_kv_heads,
+            head_dim: heads.head_dim,
+            // Twice the usual: random queries and keys agree less than trained ones.
+            scale: 2.0 / (heads.head_dim as f32).sqrt(),
+            soft_cap: self.case.soft_cap,
+            mask: self.case.mask,
+            out: &mut self.out,
+        })
+    }
+
+    fn outputs(&mut self, backend: &B) -> Result<Vec<f32>> {
+        let len = self.shared.batch.n_rows() * self.case.heads.q_width();
+        fetch(backend, &self.out, len)
+    }
+}

@@ -1,0 +1,75 @@
+//! Seeded random arguments: the same on every machine and every backend.
+
+use crate::backend::{Backend, MatrixSource};
+use crate::error::{Error, Result};
+use crate::quant::{self, Format};
+
+/// A stream of random numbers (SplitMix64, Steele et al. 2014), fixed by its seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// The stream number `seed`.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xA076_1D64_78BD_642F))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A whole number less than `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// `len` numbers with mean 0 and the given standard deviation: sums of four uniform ones,
+    /// close to a normal distribution and equal on all machines.
+    pub(crate) fn normal(&mut self, len: usize, deviation: f32) -> Vec<f32> {
+        // Four uniforms on 0..65536 have the mean 2·65535 and the variance 4·(65536² − 1)/12.
+        let scale = deviation * 3.0_f32.sqrt() / 65536.0;
+        let one = |_| {
+            let bits = self.next();
+            let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xFFFF).sum();
+            (sum as f32 - 131_070.0) * scale
+        };
+        (0..len).map(one).collect()
+    }
+}
+
+/// A stack of random matrices `(format, rows)` over `cols` inputs, which turns inputs of
+/// magnitude one into outputs of that magnitude times `gain`.
+pub(crate) fn random_matrix<B: Backend>(
+    backend: &B,
+    parts: &[(Format, usize)],
+    cols: usize,
+    gain: f32,
+) -> Result<B::Matrix> {
+    let mut random = Random::new(1);
+    let data = parts
+        .iter()
+        .map(|&(format, rows)| {
+            let too_long = || Error::OutOfMemory {
+                what: "a random matrix",
+                bytes: usize::MAX,
+            };
+            let len = rows.checked_mul(cols).ok_or_else(too_long)?;
+            quant::quantise(format, &random.normal(len, gain / (cols as f32).sqrt()))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let sources: Vec<_> = parts
+        .iter()
+        .zip(&data)
+        .map(|(&(format, rows), data)| MatrixSource {
+            name: "random",
+            format,
+            rows,
+            cols,
+            data,
+        })
+        .collect();
+    backend.matrix(&sources)
+}
