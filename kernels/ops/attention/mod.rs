@@ -23,6 +23,9 @@ use crate::error::Result;
 use super::batch::{self, Heads};
 use super::{check_room, shape_error};
 
+/// The operation's name in errors and in the registry.
+pub const OP: &str = "attention";
+
 /// Which earlier positions a row may look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
@@ -65,7 +68,6 @@ impl<B: Backend + ?Sized> Attention<'_, B> {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for the first fault.
     pub fn check(&self) -> Result<()> {
-        const OP: &str = "attention";
         let heads = Heads {
             layer: self.layer,
             n_heads: self.n_heads,

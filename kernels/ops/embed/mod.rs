@@ -11,6 +11,9 @@ use super::{check_room, shape_error};
 use crate::backend::{Backend, Dimensions};
 use crate::error::Result;
 
+/// The operation's name in errors and in the registry.
+pub const OP: &str = "embed";
+
 /// Arguments of [`Backend::embed`].
 pub struct Embed<'a, B: Backend + ?Sized> {
     /// Token ids, one a row; each less than the table's rows.
@@ -24,17 +27,14 @@ pub struct Embed<'a, B: Backend + ?Sized> {
 }
 
 impl<B: Backend + ?Sized> Embed<'_, B> {
-    /// The operation's name in errors and in the registry.
-    pub const NAME: &'static str = "embed";
-
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for a token outside the table or an `out` too small.
     pub fn check(&self) -> Result<()> {
         let (vocab, width) = (self.table.rows(), self.table.cols());
         if let Some(token) = self.tokens.iter().find(|&&t| t as usize >= vocab) {
             let detail = format!("token {token} is outside the table of {vocab} rows");
-            return Err(shape_error(Self::NAME, detail));
+            return Err(shape_error(OP, detail));
         }
-        check_room(Self::NAME, "out", &*self.out, &[self.tokens.len(), width])
+        check_room(OP, "out", &*self.out, &[self.tokens.len(), width])
     }
 }

@@ -13,6 +13,9 @@ use crate::error::Result;
 
 use super::{check_room, shape_error};
 
+/// The operation's name in errors and in the registry.
+pub const OP: &str = "gated";
+
 /// The function applied to the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -43,7 +46,6 @@ impl<B: Backend + ?Sized> Gated<'_, B> {
     /// [`Error::Shape`](crate::Error::Shape) for an array that is too short, or rows of no
     /// elements.
     pub fn check(&self) -> Result<()> {
-        const OP: &str = "gated";
         if self.width == 0 {
             return Err(shape_error(OP, "a row has no elements".into()));
         }

@@ -11,6 +11,9 @@ use super::{check_room, shape_error};
 use crate::backend::{Backend, Dimensions};
 use crate::error::Result;
 
+/// The operation's name in errors and in the registry.
+pub const OP: &str = "logits";
+
 /// Arguments of [`Backend::logits`].
 pub struct Logits<'a, B: Backend + ?Sized> {
     /// `[n_rows, width]`, after the final norm.
@@ -28,9 +31,6 @@ pub struct Logits<'a, B: Backend + ?Sized> {
 }
 
 impl<B: Backend + ?Sized> Logits<'_, B> {
-    /// The operation's name in errors and in the registry.
-    pub const NAME: &'static str = "logits";
-
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for an array too small for the head and the rows,
     /// and for a soft cap that is not positive.
@@ -41,11 +41,11 @@ impl<B: Backend + ?Sized> Logits<'_, B> {
             .iter()
             .max()
             .map_or(0, |row| row.saturating_add(1));
-        check_room(Self::NAME, "x", self.x, &[n_rows, width])?;
-        check_room(Self::NAME, "out", &*self.out, &[self.rows.len(), vocab])?;
+        check_room(OP, "x", self.x, &[n_rows, width])?;
+        check_room(OP, "out", &*self.out, &[self.rows.len(), vocab])?;
         match self.soft_cap {
             Some(cap) if cap.is_nan() || cap <= 0.0 => Err(shape_error(
-                Self::NAME,
+                OP,
                 format!("the soft cap is {cap} and should be positive"),
             )),
             _ => Ok(()),

@@ -15,6 +15,9 @@ use super::check_room;
 use crate::backend::{Backend, Dimensions};
 use crate::error::Result;
 
+/// The operation's name in errors and in the registry.
+pub const OP: &str = "matmul";
+
 /// Arguments of [`Backend::matmul`].
 pub struct Matmul<'a, B: Backend + ?Sized> {
     /// `[n_rows, cols]`.
@@ -32,17 +35,14 @@ pub struct Matmul<'a, B: Backend + ?Sized> {
 }
 
 impl<B: Backend + ?Sized> Matmul<'_, B> {
-    /// The operation's name in errors and in the registry.
-    pub const NAME: &'static str = "matmul";
-
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for an array too small for the matrix and the rows.
     pub fn check(&self) -> Result<()> {
         let (rows, cols) = (self.weight.rows(), self.weight.cols());
-        check_room(Self::NAME, "x", self.x, &[self.n_rows, cols])?;
+        check_room(OP, "x", self.x, &[self.n_rows, cols])?;
         if let Some(bias) = self.bias {
-            check_room(Self::NAME, "bias", bias, &[rows])?;
+            check_room(OP, "bias", bias, &[rows])?;
         }
-        check_room(Self::NAME, "out", &*self.out, &[self.n_rows, rows])
+        check_room(OP, "out", &*self.out, &[self.n_rows, rows])
     }
 }

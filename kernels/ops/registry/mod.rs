@@ -40,13 +40,13 @@ impl<B: Backend> Entry<B> {
 /// cases at the same places.
 pub fn registry<B: Backend>() -> Vec<Entry<B>> {
     vec![
-        Entry::new("embed", embed::cases::all()),
-        Entry::new("rms_norm", rms_norm::cases::all()),
-        Entry::new("matmul", matmul::cases::all()),
-        Entry::new("rope_append", rope_append::cases::all()),
-        Entry::new("attention", attention::cases::all()),
-        Entry::new("gated", gated::cases::all()),
-        Entry::new("logits", logits::cases::all()),
+        Entry::new(embed::OP, embed::cases::all()),
+        Entry::new(rms_norm::OP, rms_norm::cases::all()),
+        Entry::new(matmul::OP, matmul::cases::all()),
+        Entry::new(rope_append::OP, rope_append::cases::all()),
+        Entry::new(attention::OP, attention::cases::all()),
+        Entry::new(gated::OP, gated::cases::all()),
+        Entry::new(logits::OP, logits::cases::all()),
     ]
 }
 

@@ -14,6 +14,9 @@ use crate::error::Result;
 
 use super::{check_room, shape_error};
 
+/// The operation's name in errors and in the registry.
+pub const OP: &str = "rms_norm";
+
 /// Arguments of [`Backend::rms_norm`].
 pub struct RmsNorm<'a, B: Backend + ?Sized> {
     /// `[n_rows, width]`.
@@ -39,7 +42,6 @@ impl<B: Backend + ?Sized> RmsNorm<'_, B> {
     /// [`Error::Shape`](crate::Error::Shape) for an array that is too short, or rows of no
     /// elements.
     pub fn check(&self) -> Result<()> {
-        const OP: &str = "rms_norm";
         if self.width == 0 {
             return Err(shape_error(OP, "a row has no elements".into()));
         }

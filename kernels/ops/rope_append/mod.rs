@@ -19,6 +19,9 @@ use crate::error::Result;
 use super::batch::{self, Heads};
 use super::{check_room, shape_error};
 
+/// The operation's name in errors and in the registry.
+pub const OP: &str = "rope_append";
+
 /// Which two elements of a head turn together. With `r` = 2 × number of frequencies:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopePairs {
@@ -73,7 +76,6 @@ impl<B: Backend + ?Sized> RopeAppend<'_, B> {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for the first fault.
     pub fn check(&self) -> Result<()> {
-        const OP: &str = "rope_append";
         let heads = Heads {
             layer: self.layer,
             n_heads: self.n_heads,
