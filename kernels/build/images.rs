@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
+use crate::abi::LAYOUT;
 use crate::nvcc::{self, Arch, Kind};
 use crate::toolchain::Toolchain;
 
@@ -133,7 +134,7 @@ fn plan(
         let text = read_all(std::slice::from_ref(source))?;
         for (arch, kind) in &targets {
             let extension = if *kind == Kind::Ptx { "ptx" } else { "cubin" };
-            let arguments = nvcc::arguments(toolchain, arch, *kind);
+            let arguments = nvcc::arguments(toolchain, arch, *kind, &out_dir.join(LAYOUT));
             let mut hasher = DefaultHasher::new();
             (toolchain.version, &toolchain.nvcc, &arguments).hash(&mut hasher);
             (&headers, &text).hash(&mut hasher);
