@@ -10,6 +10,7 @@ pub(crate) mod math;
 pub mod memory;
 pub mod pool;
 pub(crate) mod simd;
+pub(crate) mod tiles;
 
 use std::ops::Range;
 
