@@ -21,8 +21,8 @@ mod q6k;
 use bytemuck::{Pod, Zeroable};
 
 pub(crate) use blocks32::{StepQ4_0, StepQ4_1, StepQ5_0, StepQ5_1, StepQ8_0};
-pub(crate) use floats::{StepBf16, StepF16, StepF32};
-pub(crate) use k_quants::{PackedLanes, StepQ4K, StepQ5K};
+pub(crate) use floats::{FloatStep, StepBf16, StepF16, StepF32};
+pub(crate) use k_quants::{Affine, StepQ4K, StepQ5K};
 pub(crate) use q6k::StepQ6K;
 
 use crate::quant::{Block, Format};

@@ -1,0 +1,289 @@
+//! Weights of each format as AVX-512 kernels read them, straight from tiles.
+
+use std::arch::x86_64::*;
+
+use crate::cpu::tiles::*;
+
+/// Reads a step. All functions need AVX-512 F, BW, VL and DQ and inline into kernels that have
+/// them.
+pub(super) trait Unpack: Copy {
+    /// The format of the tile, for its constants.
+    type Source: QuantStep;
+    /// Columns of a step.
+    const COLS: usize;
+    /// What is unpacked once a step.
+    type Header;
+
+    /// # Safety
+    /// The machine has the instructions; as for all functions here.
+    unsafe fn header(&self) -> Self::Header;
+
+    /// The scales of a group: two or four, by `SCALE_COLS`.
+    ///
+    /// # Safety
+    /// As for [`header`](Self::header).
+    unsafe fn scales(&self, header: &Self::Header, group: usize) -> [__m512; 4];
+
+    /// What is subtracted for each half of a group.
+    ///
+    /// # Safety
+    /// As for [`header`](Self::header).
+    #[inline(always)]
+    unsafe fn mins(&self, _header: &Self::Header, _group: usize) -> [__m512; 2] {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe { [_mm512_setzero_ps(); 2] }
+    }
+
+    /// Vector `c` of 16 of a group: unsigned integers of 16 rows × 4 columns.
+    ///
+    /// # Safety
+    /// As for [`header`](Self::header).
+    unsafe fn vector(&self, group: usize, c: usize) -> __m512i;
+}
+
+#[inline(always)]
+unsafe fn load<T>(vector: &T) -> __m512i {
+    const { assert!(size_of::<T>() == 64) }
+    // SAFETY: 64 bytes are read; every vector of a step is aligned to 64.
+    unsafe { _mm512_load_si512(std::ptr::from_ref(vector).cast()) }
+}
+
+#[inline(always)]
+unsafe fn halves(halves: &HalfLanes) -> __m512 {
+    // SAFETY: 32 bytes are read.
+    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(std::ptr::from_ref(halves).cast())) }
+}
+
+#[inline(always)]
+unsafe fn sixteen_bytes(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: 16 bytes are read.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// Shifts 16-bit lanes left, or right where `by` is negative. `by` is a constant once inlined.
+#[inline(always)]
+unsafe fn shift_left(x: __m512i, by: i32) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        match by {
+            0.. => _mm512_sll_epi16(x, _mm_cvtsi32_si128(by)),
+            _ => _mm512_srl_epi16(x, _mm_cvtsi32_si128(-by)),
+        }
+    }
+}
+
+/// The low four bits of vector `c` of a group.
+#[inline(always)]
+unsafe fn nibble(nibbles: &[Lanes; 8], c: usize) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let packed = shift_left(load(&nibbles[c % 8]), if c < 8 { 0 } else { -4 });
+        _mm512_and_si512(packed, _mm512_set1_epi8(15))
+    }
+}
+
+/// `low | (high & mask)`.
+#[inline(always)]
+unsafe fn or_masked(low: __m512i, high: __m512i, mask: i8) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe { _mm512_ternarylogic_epi32::<0xf8>(low, high, _mm512_set1_epi8(mask)) }
+}
+
+/// The five bits of vector `c` of a group.
+#[inline(always)]
+unsafe fn five_bits(nibbles: &[Lanes; 8], high: &[Lanes; 2], c: usize) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let high = shift_left(load(&high[c % 2]), 4 - (c / 2) as i32);
+        or_masked(nibble(nibbles, c), high, 16)
+    }
+}
+
+/// Steps of two 32-blocks whose scales need no header.
+macro_rules! unpack_blocks32 {
+    ($step:ty, |$this:ident, $c:ident| $vector:expr $(, mins: $mins:ident)?) => {
+        impl Unpack for $step {
+            type Source = $step;
+            const COLS: usize = <$step as Step>::COLS;
+            type Header = ();
+
+            #[inline(always)]
+            unsafe fn header(&self) {}
+
+            #[inline(always)]
+            unsafe fn scales(&self, _header: &(), _group: usize) -> [__m512; 4] {
+                // SAFETY: the caller vouches for the instructions.
+                unsafe {
+                    let zero = _mm512_setzero_ps();
+                    [halves(&self.d[0]), halves(&self.d[1]), zero, zero]
+                }
+            }
+
+            $(
+                /// A file's minimum is added.
+                #[inline(always)]
+                unsafe fn mins(&self, _header: &(), _group: usize) -> [__m512; 2] {
+                    // SAFETY: the caller vouches for the instructions.
+                    unsafe {
+                        let minus = _mm512_set1_ps(-0.0);
+                        self.$mins.map(|m| _mm512_xor_ps(halves(&m), minus))
+                    }
+                }
+            )?
+
+            #[inline(always)]
+            unsafe fn vector(&self, _group: usize, $c: usize) -> __m512i {
+                let $this = self;
+                // SAFETY: the caller vouches for the instructions.
+                unsafe { $vector }
+            }
+        }
+    };
+}
+
+unpack_blocks32!(StepQ4_0, |this, c| nibble(&this.nibbles, c));
+unpack_blocks32!(StepQ4_1, |this, c| nibble(&this.nibbles, c), mins: m);
+unpack_blocks32!(StepQ5_0, |this, c| five_bits(&this.nibbles, &this.high, c));
+unpack_blocks32!(StepQ5_1, |this, c| five_bits(&this.nibbles, &this.high, c), mins: m);
+unpack_blocks32!(StepQ8_0, |this, c| load(&this.q[c]));
+
+/// The scales and minima of a K-quant step, a byte each: indexed by 32-block.
+#[repr(C, align(64))]
+pub(super) struct AffineBytes {
+    scales: [[u8; TILE_ROWS]; 8],
+    mins: [[u8; TILE_ROWS]; 8],
+}
+
+#[inline(always)]
+unsafe fn affine_bytes(affine: &Affine) -> AffineBytes {
+    // SAFETY: the caller vouches for the instructions; `__m512i` has the layout of 64 bytes.
+    unsafe {
+        let (scale, min) = (load(&affine.scale_low), load(&affine.min_low));
+        let upper = load(&affine.upper);
+        let low = _mm512_set1_epi8(15);
+        let early = |x| _mm512_and_si512(x, low);
+        let late = |x| _mm512_and_si512(shift_left(x, -4), low);
+        std::mem::transmute::<[__m512i; 4], AffineBytes>([
+            or_masked(early(scale), shift_left(upper, 4), 0x30),
+            or_masked(late(scale), shift_left(upper, 2), 0x30),
+            or_masked(early(min), upper, 0x30),
+            or_masked(late(min), shift_left(upper, -2), 0x30),
+        ])
+    }
+}
+
+/// `d · bytes` for the two 32-blocks of a group.
+#[inline(always)]
+unsafe fn affine_scales(d: &HalfLanes, bytes: &[[u8; TILE_ROWS]; 8], group: usize) -> [__m512; 2] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let d = halves(d);
+        let scale = |block: usize| {
+            let bytes = _mm512_cvtepu8_epi32(sixteen_bytes(&bytes[block]));
+            _mm512_mul_ps(d, _mm512_cvtepi32_ps(bytes))
+        };
+        [scale(2 * group), scale(2 * group + 1)]
+    }
+}
+
+macro_rules! unpack_affine {
+    ($step:ty, |$this:ident, $group:ident, $c:ident| $vector:expr) => {
+        impl Unpack for $step {
+            type Source = $step;
+            const COLS: usize = <$step as Step>::COLS;
+            type Header = AffineBytes;
+
+            #[inline(always)]
+            unsafe fn header(&self) -> AffineBytes {
+                // SAFETY: the caller vouches for the instructions.
+                unsafe { affine_bytes(&self.affine) }
+            }
+
+            #[inline(always)]
+            unsafe fn scales(&self, header: &AffineBytes, group: usize) -> [__m512; 4] {
+                // SAFETY: the caller vouches for the instructions.
+                unsafe {
+                    let [first, second] = affine_scales(&self.affine.d, &header.scales, group);
+                    [first, second, _mm512_setzero_ps(), _mm512_setzero_ps()]
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn mins(&self, header: &AffineBytes, group: usize) -> [__m512; 2] {
+                // SAFETY: the caller vouches for the instructions.
+                unsafe { affine_scales(&self.affine.dmin, &header.mins, group) }
+            }
+
+            #[inline(always)]
+            unsafe fn vector(&self, $group: usize, $c: usize) -> __m512i {
+                let $this = self;
+                // SAFETY: the caller vouches for the instructions.
+                unsafe { $vector }
+            }
+        }
+    };
+}
+
+unpack_affine!(StepQ4K, |this, group, c| nibble(&this.nibbles[group], c));
+unpack_affine!(StepQ5K, |this, group, c| {
+    let bits = &this.groups[group];
+    five_bits(&bits.nibbles, &bits.high, c)
+});
+
+impl Unpack for StepQ6K {
+    type Source = StepQ6K;
+    const COLS: usize = <StepQ6K as Step>::COLS;
+    type Header = ();
+
+    #[inline(always)]
+    unsafe fn header(&self) {}
+
+    #[inline(always)]
+    unsafe fn scales(&self, _header: &(), group: usize) -> [__m512; 4] {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let d = halves(&self.d);
+            let scales: &[[u8; 16]; 4] = bytemuck::cast_ref(&self.groups[group].scales);
+            scales.map(|bytes| {
+                let bytes = _mm512_cvtepi8_epi32(sixteen_bytes(&bytes));
+                _mm512_mul_ps(d, _mm512_cvtepi32_ps(bytes))
+            })
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn vector(&self, group: usize, c: usize) -> __m512i {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let bits = &self.groups[group];
+            let high = shift_left(load(&bits.high[c % 4]), 4 - 2 * (c / 4) as i32);
+            or_masked(nibble(&bits.nibbles, c), high, 0x30)
+        }
+    }
+}
+
+/// A group of Q6_K that was expanded beforehand.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct ExpandedQ6K(Expanded);
+
+impl Unpack for ExpandedQ6K {
+    type Source = StepQ6K;
+    const COLS: usize = GROUP;
+    type Header = ();
+
+    #[inline(always)]
+    unsafe fn header(&self) {}
+
+    #[inline(always)]
+    unsafe fn scales(&self, _header: &(), _group: usize) -> [__m512; 4] {
+        // SAFETY: the caller vouches for the instructions.
+        self.0.scales.map(|scales| unsafe { _mm512_loadu_ps(scales.as_ptr()) })
+    }
+
+    #[inline(always)]
+    unsafe fn vector(&self, _group: usize, c: usize) -> __m512i {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe { load(&self.0.q[c]) }
+    }
+}

@@ -1,0 +1,106 @@
+//! Who computes which units of work.
+//!
+//! Each worker owns a contiguous run of units and walks it from the front, because memory is
+//! read fastest in long runs. A worker that is done takes over the far half of another's rest:
+//! a core that the system has lent away for a while does not hold the others up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A worker's remaining units `next..end` in one word, on a cache line of its own.
+#[repr(align(64))]
+struct Run(AtomicU64);
+
+fn pack(next: u32, end: u32) -> u64 {
+    u64::from(next) | u64::from(end) << 32
+}
+
+fn unpack(run: u64) -> (u32, u32) {
+    (run as u32, (run >> 32) as u32)
+}
+
+/// The units of one operation.
+pub(super) struct Schedule {
+    runs: Vec<Run>,
+}
+
+impl Schedule {
+    /// `n_units` in equal shares.
+    pub(super) fn new(n_units: u32, n_workers: usize) -> Schedule {
+        let border = |worker: usize| (u64::from(n_units) * worker as u64 / n_workers as u64) as u32;
+        let run = |worker| Run(AtomicU64::new(pack(border(worker), border(worker + 1))));
+        Schedule { runs: (0..n_workers).map(run).collect() }
+    }
+
+    /// The next unit for `worker`, each unit exactly once; `None` when none is left to take.
+    pub(super) fn next(&self, worker: usize) -> Option<u32> {
+        let own = &self.runs[worker].0;
+        loop {
+            let run = own.load(Ordering::Relaxed);
+            let (next, end) = unpack(run);
+            if next < end {
+                let rest = pack(next + 1, end);
+                // Relaxed throughout: units share no data, and the pool orders what they write
+                // before what follows the operation.
+                if own.compare_exchange_weak(run, rest, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                    return Some(next);
+                }
+            } else {
+                let (first, end) = self.steal(worker)?;
+                // Nobody else writes to an empty run.
+                own.store(pack(first + 1, end), Ordering::Relaxed);
+                return Some(first);
+            }
+        }
+    }
+
+    /// Takes the far half, rounded up, of the first other run that is not empty.
+    fn steal(&self, worker: usize) -> Option<(u32, u32)> {
+        let n = self.runs.len();
+        for victim in (1..n).map(|distance| &self.runs[(worker + distance) % n].0) {
+            let mut run = victim.load(Ordering::Relaxed);
+            loop {
+                let (next, end) = unpack(run);
+                if next >= end {
+                    break;
+                }
+                let middle = next + (end - next) / 2;
+                let rest = pack(next, middle);
+                match victim.compare_exchange_weak(run, rest, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => return Some((middle, end)),
+                    Err(now) => run = now,
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_is_given_out_once() {
+        for (n_units, n_workers) in [(0, 2), (1, 3), (1000, 1), (1000, 4), (3, 8)] {
+            let schedule = Schedule::new(n_units, n_workers);
+            let taken: Vec<AtomicU64> = (0..n_units).map(|_| AtomicU64::new(0)).collect();
+            std::thread::scope(|scope| {
+                for worker in 0..n_workers {
+                    let (schedule, taken) = (&schedule, &taken);
+                    scope.spawn(move || {
+                        while let Some(unit) = schedule.next(worker) {
+                            taken[unit as usize].fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+            });
+            assert!(taken.iter().all(|t| t.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn one_worker_alone_does_the_work_of_all() {
+        let schedule = Schedule::new(100, 4);
+        assert_eq!(std::iter::from_fn(|| schedule.next(2)).count(), 100);
+    }
+}
