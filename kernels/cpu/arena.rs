@@ -43,7 +43,11 @@ impl Region {
         }
         let skip = map.as_ptr().align_offset(HUGE_PAGE);
         let base = NonNull::from(map.get_mut(skip..skip.checked_add(len)?)?).cast();
-        Some(Region { base, len, _map: map })
+        Some(Region {
+            base,
+            len,
+            _map: map,
+        })
     }
 }
 
@@ -76,7 +80,10 @@ impl Arena {
     /// # Errors
     /// [`Error::OutOfMemory`] if the system has no address space for them.
     pub(crate) fn fill(&self, len: usize, write: impl FnOnce(&mut [u8])) -> Result<Slab> {
-        let error = || Error::OutOfMemory { what: "a weight matrix", bytes: len };
+        let error = || Error::OutOfMemory {
+            what: "a weight matrix",
+            bytes: len,
+        };
         let (region, start) = self.take(len).ok_or_else(error)?;
         // SAFETY: `take` gave these bytes, which are inside the region, to this call alone; the
         // region outlives the slice.

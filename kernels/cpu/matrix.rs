@@ -57,7 +57,10 @@ impl Matrix {
         for source in sources {
             if source.cols != cols {
                 let found = source.cols;
-                return Err(weight_error(source, format!("{found} columns instead of {cols}")));
+                return Err(weight_error(
+                    source,
+                    format!("{found} columns instead of {cols}"),
+                ));
             }
             parts.push(part(arena, source, rows)?);
             rows = rows
@@ -100,12 +103,21 @@ impl Dimensions for Matrix {
 }
 
 fn part(arena: &Arena, source: &MatrixSource<'_>, first_row: usize) -> Result<Part> {
-    let MatrixSource { format, rows, cols, data, .. } = *source;
+    let MatrixSource {
+        format,
+        rows,
+        cols,
+        data,
+        ..
+    } = *source;
     if rows == 0 || cols == 0 {
         return Err(weight_error(source, format!("{rows} × {cols} is empty")));
     }
     let row_bytes = format.row_bytes(cols).ok_or_else(|| {
-        weight_error(source, format!("{cols} columns are no whole number of {format} blocks"))
+        weight_error(
+            source,
+            format!("{cols} columns are no whole number of {format} blocks"),
+        )
     })?;
     if row_bytes.checked_mul(rows) != Some(data.len()) {
         let found = data.len();
@@ -113,7 +125,8 @@ fn part(arena: &Arena, source: &MatrixSource<'_>, first_row: usize) -> Result<Pa
         return Err(weight_error(source, detail));
     }
     let tile_bytes = tiles::tile_bytes(format, cols);
-    let sizes = tile_bytes.and_then(|tile| Some((tile, tile.checked_mul(rows.div_ceil(TILE_ROWS))?)));
+    let sizes =
+        tile_bytes.and_then(|tile| Some((tile, tile.checked_mul(rows.div_ceil(TILE_ROWS))?)));
     let (tile_bytes, bytes) =
         sizes.ok_or_else(|| weight_error(source, "too large for memory".into()))?;
     let data = arena.fill(bytes, |out| {
@@ -121,9 +134,18 @@ fn part(arena: &Arena, source: &MatrixSource<'_>, first_row: usize) -> Result<Pa
             .zip(data.par_chunks(TILE_ROWS * row_bytes))
             .for_each(|(tile, rows)| tiles::retile(format, rows, row_bytes, tile));
     })?;
-    Ok(Part { format, rows, first_row, tile_bytes, data })
+    Ok(Part {
+        format,
+        rows,
+        first_row,
+        tile_bytes,
+        data,
+    })
 }
 
 fn weight_error(source: &MatrixSource<'_>, detail: String) -> Error {
-    Error::Weight { tensor: source.name.into(), detail }
+    Error::Weight {
+        tensor: source.name.into(),
+        detail,
+    }
 }

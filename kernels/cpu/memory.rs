@@ -119,6 +119,16 @@ impl<'a, T> Shared<'a, T> {
         }
     }
 
+    /// Where one part begins, for kernels that write only some of its values.
+    ///
+    /// # Panics
+    /// If the range is not within the slice.
+    #[inline(always)]
+    pub(crate) fn pointer(&self, range: Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= self.len);
+        self.start.wrapping_add(range.start)
+    }
+
     /// One part.
     ///
     /// # Safety

@@ -4,30 +4,34 @@
 //! share: threads ([`pool`]), instruction sets ([`isa`]), memory ([`memory`]) and the paged KV
 //! cache ([`kv`]).
 
+pub(crate) mod arena;
 pub mod isa;
 pub mod kv;
 pub(crate) mod math;
+pub mod matrix;
 pub mod memory;
 pub mod pool;
 pub(crate) mod simd;
 pub(crate) mod tiles;
 
 use std::ops::Range;
+use std::sync::Mutex;
 
-use crate::backend::{Backend, Dimensions, KvShape, MatrixSource};
+use crate::backend::{Backend, KvShape, MatrixSource};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::Attention,
-    embed::Embed,
+    embed::{self, Embed},
     gated::{self, Gated},
-    logits::Logits,
-    matmul::Matmul,
+    logits::{self, Logits},
+    matmul::{self, Matmul},
     rms_norm::{self, RmsNorm},
     rope_append::{self, RopeAppend},
 };
 
 pub use isa::Isa;
 pub use kv::KvCache;
+pub use matrix::Matrix;
 pub use memory::Buffer;
 pub use pool::Pool;
 
@@ -40,6 +44,9 @@ pub struct Cpu {
     pub(crate) isa: Isa,
     /// The rotations of the last batch.
     pub(crate) turns: rope_append::cpu::TurnsCache,
+    /// Where weights live.
+    arena: arena::Arena,
+    pub(crate) matmul_scratch: Mutex<matmul::cpu::Scratch>,
 }
 
 impl Cpu {
@@ -65,6 +72,8 @@ impl Cpu {
             pool: Pool::new(n_threads)?,
             isa,
             turns: Default::default(),
+            arena: Default::default(),
+            matmul_scratch: Default::default(),
         })
     }
 
@@ -81,7 +90,7 @@ impl Cpu {
 
 impl Backend for Cpu {
     type Buffer = Buffer;
-    type Matrix = NoMatrix;
+    type Matrix = Matrix;
     type KvCache = KvCache;
 
     fn name(&self) -> &'static str {
@@ -114,15 +123,12 @@ impl Backend for Cpu {
         }
     }
 
-    fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<NoMatrix> {
-        Err(Error::Weight {
-            tensor: parts.first().map_or("", |part| part.name).into(),
-            detail: "the cpu backend has no matrices yet".into(),
-        })
+    fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<Matrix> {
+        Matrix::new(&self.arena, parts)
     }
 
-    fn matrix_bytes(&self, matrix: &NoMatrix) -> usize {
-        match *matrix {}
+    fn matrix_bytes(&self, matrix: &Matrix) -> usize {
+        matrix.bytes()
     }
 
     fn kv_cache(&self, shape: &KvShape) -> Result<KvCache> {
@@ -134,7 +140,9 @@ impl Backend for Cpu {
     }
 
     fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
-        match *op.table {}
+        op.check()?;
+        embed::cpu::run(self, op);
+        Ok(())
     }
 
     fn rms_norm(&self, op: RmsNorm<'_, Self>) -> Result<()> {
@@ -144,7 +152,8 @@ impl Backend for Cpu {
     }
 
     fn matmul(&self, op: Matmul<'_, Self>) -> Result<()> {
-        match *op.weight {}
+        op.check()?;
+        matmul::cpu::matmul(self, op)
     }
 
     fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()> {
@@ -165,7 +174,8 @@ impl Backend for Cpu {
     }
 
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
-        match *op.weight {}
+        op.check()?;
+        logits::cpu::run(self, op)
     }
 }
 
@@ -173,19 +183,5 @@ fn missing(what: &str) -> Error {
     Error::Device {
         device: "cpu".into(),
         detail: format!("{what} is not there yet"),
-    }
-}
-
-/// The matrix type until there is one: it has no values.
-#[derive(Clone, Copy, Debug)]
-pub enum NoMatrix {}
-
-impl Dimensions for NoMatrix {
-    fn rows(&self) -> usize {
-        match *self {}
-    }
-
-    fn cols(&self) -> usize {
-        match *self {}
     }
 }

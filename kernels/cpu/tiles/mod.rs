@@ -131,7 +131,6 @@ macro_rules! with_step {
         }
     };
 }
-pub(crate) use with_step;
 
 /// Columns of a step of `format`.
 pub(crate) fn step_cols(format: Format) -> usize {

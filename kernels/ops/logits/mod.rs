@@ -5,6 +5,7 @@
 //! ```
 
 pub mod cases;
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use super::{check_room, shape_error};

@@ -9,6 +9,7 @@
 //! any number of rows beside it.
 
 pub mod cases;
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use super::check_room;

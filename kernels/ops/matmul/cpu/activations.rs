@@ -58,6 +58,17 @@ impl Encoding {
         }
     }
 
+    /// Every encoding.
+    pub(super) const ALL: [Encoding; 3] = [Encoding::Int8, Encoding::F32, Encoding::Bf16];
+
+    /// Bytes of a token's values in a unit.
+    pub(super) fn value_bytes(self) -> usize {
+        match self {
+            Encoding::Int8 => BLOCK,
+            Encoding::F32 | Encoding::Bf16 => 4,
+        }
+    }
+
     /// Bytes of a unit for each token.
     fn unit_bytes(self) -> usize {
         match self {
@@ -110,7 +121,11 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(encoding: Encoding, n_tokens: usize, cols: usize) -> Layout {
-        Layout { encoding, n_tokens, cols }
+        Layout {
+            encoding,
+            n_tokens,
+            cols,
+        }
     }
 
     pub(super) fn n_panels(self) -> usize {
@@ -178,7 +193,10 @@ fn pack_int8(x: &[f32], token: usize, width: usize, out: &mut [u8]) {
     let (blocks, rest) = x.as_chunks::<BLOCK>();
     let mut padded = [0.0; BLOCK];
     padded[..rest.len()].copy_from_slice(rest);
-    let blocks = blocks.iter().chain([&padded]).chain(std::iter::repeat(&[0.0; BLOCK]));
+    let blocks = blocks
+        .iter()
+        .chain([&padded])
+        .chain(std::iter::repeat(&[0.0; BLOCK]));
     for (unit, block) in units.zip(blocks) {
         let (q, meta) = quantise(block);
         let (values, metas) = unit.split_at_mut(width * BLOCK);
@@ -247,7 +265,11 @@ fn pack_bf16(x: &[f32], token: usize, width: usize, out: &mut [u8]) {
 fn bf16_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    if x.is_nan() { bits >> 16 | 0x40 } else { rounded }
+    if x.is_nan() {
+        bits >> 16 | 0x40
+    } else {
+        rounded
+    }
 }
 
 #[cfg(test)]

@@ -68,7 +68,13 @@ unsafe fn rows<S: QuantStep, const N: usize>(call: &Call, side: usize, out: &mut
         for index in 0..call.n_steps {
             let group = &*call.steps.cast::<Expanded>().add(index);
             for half in 0..2 {
-                let block = Block { group, side, half, acts, meta };
+                let block = Block {
+                    group,
+                    side,
+                    half,
+                    acts,
+                    meta,
+                };
                 block.add::<S, N>(&mut acc);
                 acts = acts.add(call.unit_stride);
                 meta = meta.byte_add(call.unit_stride);
@@ -159,7 +165,11 @@ impl Block<'_> {
 
     /// Adds the products of four columns, in pairs.
     #[inline(always)]
-    unsafe fn add_pairs<S: QuantStep, const N: usize>(&self, four: usize, pairs: &mut [__m256i; N]) {
+    unsafe fn add_pairs<S: QuantStep, const N: usize>(
+        &self,
+        four: usize,
+        pairs: &mut [__m256i; N],
+    ) {
         // SAFETY: as for `quant`; activations of a token are 32 bytes, aligned to 4.
         unsafe {
             let q = &self.group.q[8 * self.half + four];

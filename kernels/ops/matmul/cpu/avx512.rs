@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use super::activations::Meta;
 use super::avx512_unpack::Unpack;
 use super::kernel::{Call, Kernel};
-use crate::cpu::tiles::{Expanded, GROUP, QuantStep, Step, StepQ6K};
+use crate::cpu::tiles::{Expanded, GROUP, QuantStep, StepQ6K};
 
 pub(super) use super::avx512_unpack::ExpandedQ6K;
 
@@ -67,7 +67,13 @@ unsafe fn kernel<U: Unpack, const N: usize>(call: &Call) {
                 let scales = step.scales(&header, group);
                 let mins = step.mins(&header, group);
                 for half in 0..2 {
-                    let block = Block { step, group, half, acts, meta };
+                    let block = Block {
+                        step,
+                        group,
+                        half,
+                        acts,
+                        meta,
+                    };
                     if U::Source::SCALE_COLS == 32 {
                         block.add::<N>(&mut acc, scales[half], mins[half]);
                     } else {

@@ -278,7 +278,9 @@ impl Unpack for ExpandedQ6K {
     #[inline(always)]
     unsafe fn scales(&self, _header: &(), _group: usize) -> [__m512; 4] {
         // SAFETY: the caller vouches for the instructions.
-        self.0.scales.map(|scales| unsafe { _mm512_loadu_ps(scales.as_ptr()) })
+        self.0
+            .scales
+            .map(|scales| unsafe { _mm512_loadu_ps(scales.as_ptr()) })
     }
 
     #[inline(always)]

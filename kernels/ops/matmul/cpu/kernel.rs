@@ -82,11 +82,21 @@ pub(super) fn method(isa: Isa, has_bf16: bool, format: Format, n_tokens: usize) 
 }
 
 const fn floats(kernels: &'static [Kernel]) -> Method {
-    Method { encoding: Encoding::F32, kernels, expand: None, chunk_cols: 256 }
+    Method {
+        encoding: Encoding::F32,
+        kernels,
+        expand: None,
+        chunk_cols: 256,
+    }
 }
 
 const fn expanding(kernels: &'static [Kernel], expand: Expand) -> Method {
-    Method { encoding: Encoding::Int8, kernels, expand: Some(expand), chunk_cols: 512 }
+    Method {
+        encoding: Encoding::Int8,
+        kernels,
+        expand: Some(expand),
+        chunk_cols: 512,
+    }
 }
 
 fn portable(format: Format) -> Method {
@@ -143,5 +153,10 @@ fn avx512(has_bf16: bool, format: Format, n_tokens: usize) -> Method {
 
 #[cfg(target_arch = "x86_64")]
 const fn direct(kernels: &'static [Kernel]) -> Method {
-    Method { encoding: Encoding::Int8, kernels, expand: None, chunk_cols: 1536 }
+    Method {
+        encoding: Encoding::Int8,
+        kernels,
+        expand: None,
+        chunk_cols: 1536,
+    }
 }

@@ -17,36 +17,28 @@ mod avx512_floats;
 mod avx512_unpack;
 mod kernel;
 mod plain;
+mod plan;
 mod schedule;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Mutex, PoisonError};
 
-use bytemuck::Zeroable;
-
 use super::Matmul;
-use crate::cpu::isa::has_avx512_bf16;
-use crate::cpu::matrix::Part;
-use crate::cpu::tiles::{Expanded, GROUP, TILE_ROWS, step_bytes, step_cols};
-use crate::cpu::{Cpu, Isa, Matrix};
 use crate::backend::Dimensions;
+use crate::cpu::isa::has_avx512_bf16;
+use crate::cpu::memory::Shared;
+use crate::cpu::simd::{self, Simd, dispatch};
+use crate::cpu::tiles::Expanded;
+use crate::cpu::{Cpu, Matrix};
 use crate::error::Result;
 
-use activations::{Encoding, Layout, PANEL, pack_panel};
-use kernel::{Call, Method, method};
+use activations::{Encoding, Layout, pack_panel};
+use kernel::{Method, method};
+use plan::{Epilogue, Packed, PartPlan};
 use schedule::Schedule;
 
 pub(crate) use activations::Rows;
-
-/// Up to this many tokens one kernel call takes them all, mostly: nothing is gained by blocking.
-const FEW_TOKENS: usize = 12;
-/// Bytes of weights in a unit of few tokens: small enough to share, large enough to stream.
-const STREAM_BYTES: usize = 32 << 10;
-/// Bytes of weights, expanded or not, that stay in the second-level cache beside activations.
-const CACHE_BYTES: usize = 384 << 10;
-/// Units a worker should have at least, so that all end at about the same time.
-const UNITS_PER_WORKER: usize = 4;
 
 /// Memory that a matmul needs besides its arguments, kept by the backend.
 #[derive(Default)]
@@ -87,29 +79,107 @@ pub(crate) fn product(cpu: &Cpu, product: Product<'_>) -> Result<()> {
     if n_tokens == 0 || product.weight.rows() == 0 {
         return Ok(());
     }
-    let mut scratch = cpu.matmul_scratch.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut scratch = cpu
+        .matmul_scratch
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let Scratch { packed, expanded } = &mut *scratch;
     expanded.resize_with(cpu.n_threads(), Default::default);
 
     let has_bf16 = has_avx512_bf16();
-    let methods: Vec<Method> = (product.weight.parts().iter())
+    let parts = product.weight.parts();
+    let methods: Vec<Method> = parts
+        .iter()
         .map(|part| method(cpu.isa, has_bf16, part.format, n_tokens))
         .collect();
-    let [int8, f32, bf16] = packed;
-    let mut pack = |encoding, scratch| pack(cpu, &methods, &product, encoding, scratch);
-    let packed = [
-        pack(Encoding::Int8, int8)?,
-        pack(Encoding::F32, f32)?,
-        pack(Encoding::Bf16, bf16)?,
-    ];
-
-    let plan = Plan::new(cpu, &methods, packed, product);
-    let schedule = Schedule::new(plan.n_units(), cpu.n_threads());
+    let mut all_packed = Vec::with_capacity(packed.len());
+    for (encoding, scratch) in Encoding::ALL.into_iter().zip(packed) {
+        if methods.iter().any(|method| method.encoding == encoding) {
+            let layout = Layout::new(encoding, n_tokens, product.weight.cols());
+            let bytes = scratch.reserve(layout.bytes())?;
+            pack(cpu, layout, &product, bytes);
+            all_packed.push(Packed { layout, bytes });
+        }
+    }
+    let plans: Vec<PartPlan<'_>> = (parts.iter().zip(methods))
+        .flat_map(|(part, method)| {
+            let packed = all_packed
+                .iter()
+                .find(|p| p.layout.encoding == method.encoding)?;
+            Some(PartPlan::new(
+                part,
+                method,
+                packed,
+                n_tokens,
+                cpu.n_threads(),
+            ))
+        })
+        .collect();
+    let to = Epilogue {
+        bias: product.bias,
+        accumulate: product.accumulate,
+        rows: product.weight.rows(),
+        out: Shared::new(product.out),
+    };
+    let n_units = plans.iter().map(PartPlan::n_units).sum();
+    let schedule = Schedule::new(n_units, cpu.n_threads());
     cpu.pool.run(|worker| {
-        let mut expanded = expanded[worker].lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(unit) = schedule.next(worker) {
-            plan.compute(unit, &mut expanded);
+        let mut expanded = expanded[worker]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while let Some(mut unit) = schedule.next(worker) {
+            for plan in &plans {
+                if unit < plan.n_units() {
+                    plan.compute(unit, &to, &mut expanded);
+                    break;
+                }
+                unit -= plan.n_units();
+            }
         }
     });
     Ok(())
+}
+
+/// Packs the activations of a product; few of them on this thread alone.
+fn pack(cpu: &Cpu, layout: Layout, product: &Product<'_>, bytes: &mut [u8]) {
+    let n_bytes = bytes.len();
+    let bytes = Shared::new(bytes);
+    let end = |panel| {
+        if panel < layout.n_panels() {
+            layout.offset(panel)
+        } else {
+            n_bytes
+        }
+    };
+    cpu.pool.each(layout.n_panels(), |panel| {
+        dispatch(
+            cpu.isa,
+            PackPanel {
+                layout,
+                x: product.x,
+                rows: product.rows,
+                panel,
+                // SAFETY: panels do not overlap, and each is packed by one worker.
+                out: unsafe { bytes.part(layout.offset(panel)..end(panel + 1)) },
+            },
+        );
+    });
+}
+
+/// [`pack_panel`], compiled for each instruction set.
+struct PackPanel<'a> {
+    layout: Layout,
+    x: &'a [f32],
+    rows: Rows<'a>,
+    panel: usize,
+    out: &'a mut [u8],
+}
+
+impl simd::Kernel for PackPanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        pack_panel(self.layout, self.x, self.rows, self.panel, self.out);
+    }
 }

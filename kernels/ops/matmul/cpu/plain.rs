@@ -100,7 +100,11 @@ fn add_half<S: QuantStep>(
 ) {
     let n_scales = HALF / S::SCALE_COLS;
     for part in 0..n_scales {
-        let minus_sum = if n_scales == 1 { meta.minus_sum } else { meta.minus_half_sums[part] };
+        let minus_sum = if n_scales == 1 {
+            meta.minus_sum
+        } else {
+            meta.minus_half_sums[part]
+        };
         let mut sums = [minus_sum * i32::from(S::OFFSET); TILE_ROWS];
         let first = part * S::SCALE_COLS;
         for four in (first..first + S::SCALE_COLS).step_by(4) {
@@ -148,7 +152,11 @@ pub(super) unsafe fn float_body<S: FloatStep, const N: usize, const FMA: bool>(c
                 for (t, acc) in acc.iter_mut().enumerate() {
                     let x = acts.cast::<f32>().add(t).read();
                     for (acc, w) in acc.iter_mut().zip(&w) {
-                        *acc = if FMA { w.mul_add(x, *acc) } else { *acc + w * x };
+                        *acc = if FMA {
+                            w.mul_add(x, *acc)
+                        } else {
+                            *acc + w * x
+                        };
                     }
                 }
                 acts = acts.add(call.unit_stride);

@@ -25,14 +25,16 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// `n_units` in equal shares.
-    pub(super) fn new(n_units: u32, n_workers: usize) -> Schedule {
-        let border = |worker: usize| (u64::from(n_units) * worker as u64 / n_workers as u64) as u32;
+    pub(super) fn new(n_units: usize, n_workers: usize) -> Schedule {
+        let border = |worker: usize| (n_units * worker / n_workers) as u32;
         let run = |worker| Run(AtomicU64::new(pack(border(worker), border(worker + 1))));
-        Schedule { runs: (0..n_workers).map(run).collect() }
+        Schedule {
+            runs: (0..n_workers).map(run).collect(),
+        }
     }
 
     /// The next unit for `worker`, each unit exactly once; `None` when none is left to take.
-    pub(super) fn next(&self, worker: usize) -> Option<u32> {
+    pub(super) fn next(&self, worker: usize) -> Option<usize> {
         let own = &self.runs[worker].0;
         loop {
             let run = own.load(Ordering::Relaxed);
@@ -41,14 +43,17 @@ impl Schedule {
                 let rest = pack(next + 1, end);
                 // Relaxed throughout: units share no data, and the pool orders what they write
                 // before what follows the operation.
-                if own.compare_exchange_weak(run, rest, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                    return Some(next);
+                if own
+                    .compare_exchange_weak(run, rest, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    return Some(next as usize);
                 }
             } else {
                 let (first, end) = self.steal(worker)?;
                 // Nobody else writes to an empty run.
                 own.store(pack(first + 1, end), Ordering::Relaxed);
-                return Some(first);
+                return Some(first as usize);
             }
         }
     }
@@ -65,7 +70,8 @@ impl Schedule {
                 }
                 let middle = next + (end - next) / 2;
                 let rest = pack(next, middle);
-                match victim.compare_exchange_weak(run, rest, Ordering::Relaxed, Ordering::Relaxed) {
+                match victim.compare_exchange_weak(run, rest, Ordering::Relaxed, Ordering::Relaxed)
+                {
                     Ok(_) => return Some((middle, end)),
                     Err(now) => run = now,
                 }
@@ -89,7 +95,7 @@ mod tests {
                     let (schedule, taken) = (&schedule, &taken);
                     scope.spawn(move || {
                         while let Some(unit) = schedule.next(worker) {
-                            taken[unit as usize].fetch_add(1, Ordering::Relaxed);
+                            taken[unit].fetch_add(1, Ordering::Relaxed);
                         }
                     });
                 }
