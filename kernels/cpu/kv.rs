@@ -115,6 +115,12 @@ impl KvCache {
         lines[start..start + place.head_lines()].split_at(place.key_lines())
     }
 
+    /// Sets everything to `value`.
+    #[cfg(test)]
+    pub(crate) fn fill(&mut self, value: f16) {
+        bytemuck::cast_slice_mut(&mut self.memory).fill(value);
+    }
+
     /// Access for several workers that store positions of one layer at the same time.
     pub(crate) fn writer(&mut self, layer: usize) -> Writer<'_> {
         Writer {

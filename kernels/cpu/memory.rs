@@ -1,5 +1,6 @@
 //! Arrays in main memory: page-aligned, zeroed, and touched only when used.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 
@@ -7,6 +8,8 @@ use memmap2::MmapMut;
 
 use crate::backend::Array;
 use crate::error::{Error, Result};
+
+use super::simd::Line;
 
 /// Arrays from this size on ask for huge pages: a single thread reads them half as fast again.
 const HUGE_FROM: usize = 4 << 20;
@@ -98,6 +101,24 @@ impl Array for Buffer {
     fn len(&self) -> usize {
         <[f32]>::len(self)
     }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends `n_lines` lines of this thread's scratch memory, holding anything, to `work`. A call
+/// from within `work` gets others.
+pub(crate) fn with_scratch<R>(n_lines: usize, work: impl FnOnce(&mut [Line]) -> R) -> R {
+    let mut lines = SCRATCH
+        .with_borrow_mut(|scratch| scratch.pop())
+        .unwrap_or_default();
+    if lines.len() < n_lines {
+        lines.resize(n_lines, Line::ZERO);
+    }
+    let result = work(&mut lines[..n_lines]);
+    SCRATCH.with_borrow_mut(|scratch| scratch.push(lines));
+    result
 }
 
 /// A slice that several workers write at the same time, each a part of its own.

@@ -12,6 +12,8 @@ pub mod matrix;
 pub mod memory;
 pub mod pool;
 pub(crate) mod simd;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod tiles;
 
 use std::ops::Range;
@@ -20,7 +22,7 @@ use std::sync::Mutex;
 use crate::backend::{Backend, KvShape, MatrixSource};
 use crate::error::{Error, Result};
 use crate::ops::{
-    attention::Attention,
+    attention::{self, Attention},
     embed::{self, Embed},
     gated::{self, Gated},
     logits::{self, Logits},
@@ -164,7 +166,8 @@ impl Backend for Cpu {
 
     fn attention(&self, op: Attention<'_, Self>) -> Result<()> {
         op.check()?;
-        Err(missing("attention"))
+        attention::cpu::run(self, op);
+        Ok(())
     }
 
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
@@ -176,12 +179,5 @@ impl Backend for Cpu {
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
         op.check()?;
         logits::cpu::run(self, op)
-    }
-}
-
-fn missing(what: &str) -> Error {
-    Error::Device {
-        device: "cpu".into(),
-        detail: format!("{what} is not there yet"),
     }
 }

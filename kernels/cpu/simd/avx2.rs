@@ -50,7 +50,6 @@ macro_rules! operations {
 
 impl Simd for Avx2 {
     type F = Pair;
-    const MANY_REGISTERS: bool = false;
 
     operations! {
         splat(x: f32) -> Pair = [_mm256_set1_ps(x); 2];

@@ -33,7 +33,6 @@ macro_rules! operations {
 
 impl Simd for Avx512 {
     type F = __m512;
-    const MANY_REGISTERS: bool = true;
 
     operations! {
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);

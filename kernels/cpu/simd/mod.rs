@@ -30,12 +30,33 @@ pub(crate) struct Line(pub(crate) [f32; LANES]);
 #[repr(C, align(32))]
 pub(crate) struct HalfLine(pub(crate) [f16; LANES]);
 
+impl Line {
+    pub(crate) const ZERO: Line = Line([0.0; LANES]);
+}
+
+/// What can be read as sixteen lanes.
+pub(crate) trait Lanes: Pod + Sync {
+    fn lanes<S: Simd>(&self, s: S) -> S::F;
+}
+
+impl Lanes for Line {
+    #[inline(always)]
+    fn lanes<S: Simd>(&self, s: S) -> S::F {
+        s.load(&self.0)
+    }
+}
+
+impl Lanes for HalfLine {
+    #[inline(always)]
+    fn lanes<S: Simd>(&self, s: S) -> S::F {
+        s.load_half(&self.0)
+    }
+}
+
 /// The operations on sixteen lanes.
 pub(crate) trait Simd: Copy {
     /// Sixteen lanes.
     type F: Copy;
-    /// Whether 32 vectors fit into registers; else 8.
-    const MANY_REGISTERS: bool;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, from: &[f32; LANES]) -> Self::F;
@@ -66,15 +87,15 @@ pub(crate) trait Simd: Copy {
     /// The sum of all lanes, halves added to halves.
     #[inline(always)]
     fn sum(self, x: Self::F) -> f32 {
-        let mut lanes = Line([0.0; LANES]);
+        let mut lanes = Line::ZERO;
         self.store(x, &mut lanes.0);
         fold(lanes.0, |a, b| a + b)
     }
 
-    /// The greatest lane; NaN only if the lanes say so in an order of their own.
+    /// The greatest lane; of lanes among which are NaNs, any.
     #[inline(always)]
     fn greatest(self, x: Self::F) -> f32 {
-        let mut lanes = Line([0.0; LANES]);
+        let mut lanes = Line::ZERO;
         self.store(x, &mut lanes.0);
         fold(lanes.0, |a, b| if a > b { a } else { b })
     }
@@ -85,7 +106,7 @@ pub(crate) trait Simd: Copy {
         if let Ok(from) = <&[f32; LANES]>::try_from(from) {
             return self.load(from);
         }
-        let mut lanes = Line([0.0; LANES]);
+        let mut lanes = Line::ZERO;
         lanes.0[..from.len()].copy_from_slice(from);
         self.load(&lanes.0)
     }
@@ -99,7 +120,7 @@ pub(crate) trait Simd: Copy {
             }
             return;
         }
-        let mut lanes = Line([0.0; LANES]);
+        let mut lanes = Line::ZERO;
         self.store(x, &mut lanes.0);
         to.copy_from_slice(&lanes.0[..to.len()]);
     }

@@ -23,7 +23,6 @@ fn power_of_two(n: i32) -> f32 {
 
 impl Simd for Portable {
     type F = Lanes;
-    const MANY_REGISTERS: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Lanes {

@@ -15,6 +15,7 @@
 //! [`PAGE_TOKENS`]: crate::backend::PAGE_TOKENS
 
 pub mod cases;
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
 use crate::backend::{Backend, Batch};

@@ -195,13 +195,15 @@ impl TurnsCache {
     const LEN: usize = 4;
 
     fn of(&self, pool: &Pool, rope: &Rope, positions: &[u32]) -> Arc<Turns> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turns) = recent.iter().find(|turns| turns.is_of(rope, positions)) {
-            return Arc::clone(turns);
-        }
-        let turns = Arc::new(Turns::new(pool, rope, positions));
-        recent.truncate(Self::LEN - 1);
-        recent.insert(0, Arc::clone(&turns));
-        turns
+        let lock = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().iter().find(|t| t.is_of(rope, positions)).cloned();
+        known.unwrap_or_else(|| {
+            // Not under the lock: the pool may be waited for.
+            let turns = Arc::new(Turns::new(pool, rope, positions));
+            let mut recent = lock();
+            recent.truncate(Self::LEN - 1);
+            recent.insert(0, Arc::clone(&turns));
+            turns
+        })
     }
 }
