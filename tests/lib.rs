@@ -1,1 +1,5 @@
 //! Shared helpers of the test suite.
+
+pub mod broken;
+pub mod gguf_file;
+pub mod tiny_model;

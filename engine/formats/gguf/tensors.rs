@@ -49,7 +49,7 @@ fn describe(
     alignment: u64,
 ) -> Result<Described, FormatError> {
     let what = format!("the description of tensor {index}");
-    let name = cursor.string(MAX_NAME_BYTES, &what)?;
+    let name = cursor.string(MAX_NAME_BYTES, &format!("the name of tensor {index}"))?;
     if name.is_empty() {
         return Err(cursor.malformed(format!("tensor {index} has no name")));
     }
