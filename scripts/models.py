@@ -232,10 +232,8 @@ def download(requirement, folder):
     shutil.rmtree(wheels, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--no-cache-dir", "--only-binary", ":all:", "--dest", str(wheels), requirement]
-    # Nothing is installed, so an externally managed Python need not object.
-    environment = {**os.environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"}
-    # pip's own progress belongs on stderr, where this script's is.
-    finished = subprocess.run(command, env=environment, stdout=sys.stderr)
+    # What pip has to say belongs on stderr, where this script's progress is.
+    finished = subprocess.run(command, stdout=sys.stderr)
     found = list(wheels.glob("*.whl"))
     if finished.returncode != 0 or len(found) != 1:
         raise Failure(f"pip could not download {requirement}; the next run goes on from here")

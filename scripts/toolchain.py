@@ -80,16 +80,11 @@ def install(part, wheels, proof):
 
 
 def pip_install(target, wheels):
-    """Unpacks wheels into a folder of their own, so an externally managed Python allows it."""
+    """Unpacks wheels into a folder of their own, which an externally managed Python allows."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary", ":all:", "--target", str(target), *wheels]
-    # Older pips have no --root-user-action flag, but ignore variables they do not know.
-    environment = {
-        **os.environ,
-        "PIP_ROOT_USER_ACTION": "ignore",
-        "PIP_BREAK_SYSTEM_PACKAGES": "1",
-        "PIP_USER": "0",
-    }
+    # As variables, because older pips stop at a flag that they do not know.
+    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PIP_USER": "0"}
     if subprocess.run(command, env=environment).returncode != 0:
         sys.exit(
             "toolchain: pip could not install the wheels above; "
