@@ -85,10 +85,12 @@ impl Gguf {
             return Err(self.wrong(key, "an array of strings"));
         }
         let mut cursor = self.elements(array);
-        (0..array.len)
-            .map(|_| cursor.string(MAX_STRING_BYTES, key))
-            .collect::<Result<_, _>>()
-            .map(Some)
+        // Opening has walked these elements, so there are as many as the array claims.
+        let mut strings = Vec::with_capacity(array.len);
+        for _ in 0..array.len {
+            strings.push(cursor.string(MAX_STRING_BYTES, key)?);
+        }
+        Ok(Some(strings))
     }
 
     /// The array of floats at `key`, if there is one.
@@ -96,6 +98,9 @@ impl Gguf {
     /// # Errors
     /// The value is not an array of floats.
     pub fn f32s(&self, key: &str) -> Result<Option<Vec<f32>>, FormatError> {
+        if let Some(words) = self.words(key, ValueType::F32) {
+            return Ok(Some(words.map(f32::from_le_bytes).collect()));
+        }
         self.array_of(key, "floats", |value| value.float().map(|x| x as f32))
     }
 
@@ -104,6 +109,9 @@ impl Gguf {
     /// # Errors
     /// The value is not an array of integers that fit.
     pub fn i32s(&self, key: &str) -> Result<Option<Vec<i32>>, FormatError> {
+        if let Some(words) = self.words(key, ValueType::I32) {
+            return Ok(Some(words.map(i32::from_le_bytes).collect()));
+        }
         self.array_of(key, "32-bit integers", |value| {
             value.integer().and_then(|number| number.try_into().ok())
         })
@@ -184,16 +192,27 @@ impl Gguf {
             return Err(self.wrong(key, &format!("an array of {of}")));
         }
         let mut cursor = self.elements(array);
-        (0..array.len)
-            .map(|index| {
-                let value = Value::scalar(&mut cursor, array.element, key)?;
-                convert(&value).ok_or_else(|| {
-                    let detail = format!("holds {value} at index {index}, and must hold {of}");
-                    FormatError::key(self.path(), key, detail)
-                })
-            })
-            .collect::<Result<_, _>>()
-            .map(Some)
+        let mut elements = Vec::with_capacity(array.len);
+        for index in 0..array.len {
+            let value = Value::scalar(&mut cursor, array.element, key)?;
+            elements.push(convert(&value).ok_or_else(|| {
+                let detail = format!("holds {value} at index {index}, and must hold {of}");
+                FormatError::key(self.path(), key, detail)
+            })?);
+        }
+        Ok(Some(elements))
+    }
+
+    /// The elements of the array at `key`, if they are of this four-byte type. Vocabularies have
+    /// a quarter of a million of them, too many to look at each one's type.
+    fn words(&self, key: &str, element: ValueType) -> Option<impl Iterator<Item = [u8; 4]>> {
+        match self.get(key)? {
+            Value::Array(array) if array.element == element => {
+                let (words, _) = self.file.bytes()[array.bytes.clone()].as_chunks();
+                Some(words.iter().copied())
+            }
+            _ => None,
+        }
     }
 
     fn elements(&self, array: &Array) -> Cursor<'_> {
