@@ -5,13 +5,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokenizers::{DecoderWrapper, NormalizerWrapper};
 
-use crate::token_table::{Spelling, TokenTable, byte_value};
+use crate::token_table::{MAX_TOKENS, Spelling, TokenTable, byte_value};
 use crate::tokenizer::SpecialTokens;
 use crate::vocabulary::TokenType;
 use crate::{Tokenizer, TokenizerError};
-
-/// Ids beyond this are no vocabulary; it bounds what is allocated for a damaged file.
-const MAX_ID: u32 = 1 << 24;
 
 impl Tokenizer {
     /// Builds the tokenizer of a Hugging Face directory from the bytes of its `tokenizer.json`
@@ -76,9 +73,9 @@ fn table_of(
         .copied()
         .max()
         .ok_or_else(|| TokenizerError::file("its vocabulary is empty"))?;
-    if last > MAX_ID {
+    if last as usize >= MAX_TOKENS {
         return Err(TokenizerError::file(format!(
-            "its vocabulary has the id {last}, more than {MAX_ID}"
+            "its vocabulary has the id {last}"
         )));
     }
     let mut texts = vec![""; last as usize + 1];

@@ -1,11 +1,12 @@
-//! The texts of a vocabulary in one block of memory, and the bytes each token stands for.
+//! The tokens of a vocabulary: their texts, their types, and the bytes each one stands for.
 
 use crate::TokenizerError;
 use crate::byte_level;
+use crate::text_set::TextSet;
 use crate::vocabulary::TokenType;
 
 /// Ids beyond this are no vocabulary; it bounds what is allocated for a damaged file.
-const MAX_TOKENS: usize = 1 << 24;
+pub(crate) const MAX_TOKENS: usize = 1 << 24;
 
 /// How the text of a normal token spells the bytes it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,12 +17,9 @@ pub(crate) enum Spelling {
     ByteLevel,
 }
 
-/// Token texts and types by id. One allocation holds all texts: hundreds of thousands of small
-/// ones would be felt at start.
-#[derive(Debug)]
+/// Token texts and types by id.
 pub(crate) struct TokenTable {
-    texts: String,
-    ends: Vec<u32>,
+    texts: TextSet,
     types: Vec<TokenType>,
     spelling: Spelling,
 }
@@ -33,36 +31,22 @@ impl TokenTable {
         spelling: Spelling,
     ) -> Result<Self, TokenizerError> {
         if tokens.is_empty() || tokens.len() > MAX_TOKENS {
-            return Err(TokenizerError::vocabulary(format!(
-                "it has {} tokens",
-                tokens.len()
-            )));
+            let detail = format!("it has {} tokens", tokens.len());
+            return Err(TokenizerError::vocabulary(detail));
         }
         if types.len() != tokens.len() {
-            return Err(TokenizerError::vocabulary(format!(
-                "{} tokens but {} token types",
-                tokens.len(),
-                types.len()
-            )));
-        }
-        let mut texts = String::with_capacity(tokens.iter().map(|token| token.len()).sum());
-        let mut ends = Vec::with_capacity(tokens.len());
-        for token in tokens {
-            texts.push_str(token);
-            let end = u32::try_from(texts.len())
-                .map_err(|_| TokenizerError::vocabulary("its texts are longer than 4 GiB"))?;
-            ends.push(end);
+            let detail = format!("{} tokens but {} token types", tokens.len(), types.len());
+            return Err(TokenizerError::vocabulary(detail));
         }
         Ok(Self {
-            texts,
-            ends,
+            texts: TextSet::new(tokens)?,
             types,
             spelling,
         })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.ends.len()
+        self.texts.len()
     }
 
     pub(crate) fn token_type(&self, id: u32) -> Option<TokenType> {
@@ -71,21 +55,19 @@ impl TokenTable {
 
     /// The text as the vocabulary writes it, or `None` beyond the vocabulary.
     pub(crate) fn text(&self, id: u32) -> Option<&str> {
-        let index = id as usize;
-        let end = *self.ends.get(index)? as usize;
-        let start = if index == 0 {
-            0
-        } else {
-            self.ends[index - 1] as usize
-        };
-        Some(&self.texts[start..end])
+        self.texts.get(id)
+    }
+
+    /// The id of a text as the vocabulary writes it.
+    pub(crate) fn find(&self, text: &str) -> Option<u32> {
+        self.texts.find(text)
     }
 
     /// The bytes that the token contributes to a text, or `None` beyond the vocabulary.
     pub(crate) fn bytes(&self, id: u32) -> Option<Vec<u8>> {
         let text = self.text(id)?;
         let literal = || text.as_bytes().to_vec();
-        Some(match (self.types[id as usize], self.spelling) {
+        Some(match (self.token_type(id)?, self.spelling) {
             (TokenType::Unknown | TokenType::Control | TokenType::UserDefined, _) => literal(),
             (TokenType::Byte, _) => byte_value(text).map_or_else(literal, |byte| vec![byte]),
             (TokenType::Normal | TokenType::Unused, Spelling::SentencePiece) => {
@@ -97,9 +79,9 @@ impl TokenTable {
         })
     }
 
-    /// Ids and texts in order of id.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
-        (0..self.len() as u32).filter_map(|id| Some((id, self.text(id)?)))
+    /// Ids, types and texts in order of id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, TokenType, &str)> {
+        (0..self.len() as u32).filter_map(|id| Some((id, self.token_type(id)?, self.text(id)?)))
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::{
     AddedToken, Decoder, DecoderWrapper, Model, Normalizer, NormalizerWrapper, PostProcessor,
     PostProcessorWrapper, PreTokenizer, PreTokenizerWrapper, TokenizerImpl,
 };
 
+use crate::model::PairModel;
 use crate::pre_tokenizer;
-use crate::sentencepiece::SentencePieceBpe;
 use crate::stream::DecodeStream;
 use crate::token_table::{Spelling, TokenTable};
 use crate::vocabulary::{Vocabulary, VocabularyKind};
@@ -19,8 +18,8 @@ use crate::{TokenType, TokenizerError};
 /// Turns text into token ids and back. Shared freely between threads.
 pub struct Tokenizer {
     encoder: Box<dyn Encoder>,
-    pub(crate) table: Arc<TokenTable>,
-    pub(crate) special: SpecialTokens,
+    table: Arc<TokenTable>,
+    special: SpecialTokens,
 }
 
 /// The ids with a role, and what the model file wants done with them.
@@ -38,7 +37,6 @@ pub(crate) struct SpecialTokens {
 /// A tokenizer of the `tokenizers` crate with its model's type hidden.
 pub(crate) trait Encoder: Send + Sync {
     fn encode(&self, text: &str) -> tokenizers::Result<Vec<u32>>;
-    fn id_of(&self, text: &str) -> Option<u32>;
 }
 
 impl<M, N, PT, PP, D> Encoder for TokenizerImpl<M, N, PT, PP, D>
@@ -52,15 +50,16 @@ where
     fn encode(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
         Ok(self.encode_fast(text, false)?.get_ids().to_vec())
     }
-
-    fn id_of(&self, text: &str) -> Option<u32> {
-        self.token_to_id(text)
-    }
 }
 
-/// Parts from the crate around a model.
-type Pipeline<M> =
-    TokenizerImpl<M, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+/// Parts from the crate around a model of ours.
+type Pipeline = TokenizerImpl<
+    PairModel,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
 
 impl Tokenizer {
     /// Builds the tokenizer that a model file describes.
@@ -222,7 +221,7 @@ impl Tokenizer {
 
     /// The id of the token whose text in the vocabulary is `text`.
     pub fn id_of(&self, text: &str) -> Option<u32> {
-        self.encoder.id_of(text)
+        self.table.find(text)
     }
 
     /// Number of ids.
@@ -261,67 +260,52 @@ impl Tokenizer {
     }
 }
 
-/// `▁` for spaces, added tokens, and the model that merges by score.
+/// `▁` for spaces, then merging by score.
 fn sentencepiece_pipeline(
     vocabulary: &Vocabulary<'_>,
     table: &Arc<TokenTable>,
     add_space_prefix: bool,
-) -> Result<Pipeline<SentencePieceBpe>, TokenizerError> {
-    let model = SentencePieceBpe::new(
-        Arc::clone(table),
-        vocabulary.scores.clone(),
-        vocabulary.unknown,
-    )?;
+) -> Result<Pipeline, TokenizerError> {
+    let scores = vocabulary.scores.clone();
+    let model = PairModel::by_score(Arc::clone(table), scores, vocabulary.unknown)?;
     let spaces =
         Replace::new(" ", "▁").map_err(|error| TokenizerError::vocabulary(error.to_string()))?;
-    let mut steps: Vec<NormalizerWrapper> = vec![spaces.into()];
+    let mut steps: Vec<NormalizerWrapper> = Vec::new();
     if add_space_prefix {
-        steps.insert(0, Prepend::new("▁".into()).into());
+        steps.push(Prepend::new("▁".into()).into());
     }
+    steps.push(spaces.into());
     let mut pipeline = Pipeline::new(model);
     pipeline.with_normalizer(Some(Sequence::new(steps)));
     pipeline.add_tokens(&added_tokens(table));
     Ok(pipeline)
 }
 
-/// The split that `pre` names, added tokens, and the crate's BPE over the ranked merges.
+/// The splits that `pre` names, then merging by rank.
 fn byte_level_pipeline(
     vocabulary: &Vocabulary<'_>,
-    table: &TokenTable,
+    table: &Arc<TokenTable>,
     pre: &str,
-) -> Result<Pipeline<BPE>, TokenizerError> {
+) -> Result<Pipeline, TokenizerError> {
     let rules = pre_tokenizer::find(pre).ok_or_else(|| TokenizerError::UnknownPreTokenizer {
         name: pre.to_owned(),
     })?;
-    let mut merges = Vec::with_capacity(vocabulary.merges.len());
-    for merge in &vocabulary.merges {
-        let (left, right) = merge.split_once(' ').ok_or_else(|| {
-            TokenizerError::vocabulary(format!("the merge {merge:?} is not two tokens"))
-        })?;
-        merges.push((left.to_owned(), right.to_owned()));
-    }
-    let tokens: Vocab = table
-        .iter()
-        .map(|(id, text)| (text.to_owned(), id))
-        .collect();
-    let model = BPE::builder()
-        .vocab_and_merges(tokens, merges)
-        .ignore_merges(rules.ignore_merges)
-        .build()
-        .map_err(|error| TokenizerError::vocabulary(error.to_string()))?;
+    let (table, merges) = (Arc::clone(table), &vocabulary.merges);
+    let added = added_tokens(&table);
+    let model = PairModel::by_rank(table, merges, vocabulary.unknown, rules.ignore_merges)?;
     let mut pipeline = Pipeline::new(model);
     pipeline.with_pre_tokenizer(Some(rules.pre_tokenizer()?));
-    pipeline.add_tokens(&added_tokens(table));
+    pipeline.add_tokens(&added);
     Ok(pipeline)
 }
 
 /// The tokens whose text is found in the input before anything is merged.
 fn added_tokens(table: &TokenTable) -> Vec<AddedToken> {
-    let added = table
+    table
         .iter()
-        .filter_map(|(id, text)| Some((table.token_type(id)?, text)));
-    added
-        .filter(|(token_type, text)| token_type.is_added() && !text.is_empty())
-        .map(|(token_type, text)| AddedToken::from(text, token_type.is_special()).normalized(false))
+        .filter(|(_, token_type, text)| token_type.is_added() && !text.is_empty())
+        .map(|(_, token_type, text)| {
+            AddedToken::from(text, token_type.is_special()).normalized(false)
+        })
         .collect()
 }
