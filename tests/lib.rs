@@ -1,5 +1,6 @@
 //! Shared helpers of the test suite.
 
 pub mod broken;
+pub mod command;
 pub mod gguf_file;
 pub mod tiny_model;

@@ -12,8 +12,8 @@ use super::{FormatError, TensorSource, TensorView};
 
 /// Bytes of the header's length.
 const LENGTH_BYTES: usize = 8;
-/// Longest header, in bytes: some 150 for each of a hundred thousand tensors.
-const MAX_HEADER_BYTES: u64 = 1 << 24;
+/// Longest header, in bytes: some 150 for each of 28 thousand tensors.
+const MAX_HEADER_BYTES: u64 = 1 << 22;
 
 /// An open safetensors file whose tensors are all F32, F16 or BF16.
 #[derive(Debug)]

@@ -140,7 +140,7 @@ fn values(base: &GgufFile) -> Vec<Broken> {
         Broken::new(name, &file, says)
     };
     let huge = u64::MAX.to_le_bytes();
-    let beyond = (1u64 << 22).to_le_bytes();
+    let beyond = (1u64 << 20).to_le_bytes();
     let mut all = vec![
         raw(
             13,
@@ -193,7 +193,7 @@ fn arrays(base: &GgufFile) -> Vec<Broken> {
         6,
         1_000_000_000,
         &[],
-        "claims 1000000000 elements, and 4194304 is the most",
+        "claims 1000000000 elements, and 2097152 is the most",
         "10^9 floats that are in the file",
     );
     sparse.len = Some(5_000_000_000);
@@ -224,8 +224,15 @@ fn arrays(base: &GgufFile) -> Vec<Broken> {
             6,
             1_000_000_000,
             &[],
-            "claims 1000000000 elements, but only",
+            "claims 1000000000 elements",
             "10^9 floats",
+        ),
+        raw(
+            6,
+            1 << 20,
+            &[],
+            "claims 1048576 elements, but only",
+            "2^20 floats that are not in the file",
         ),
         raw(
             8,

@@ -1,13 +1,14 @@
 //! Broken files at the reader: one sentence each, at once, and without taking memory for what
 //! the file only claims.
 
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use onward_engine::formats::gguf::{Value, ValueType};
 use onward_engine::formats::{FormatError, Gguf};
 use onward_tests::broken::{Broken, fresh, layout, meaning};
+use onward_tests::gguf_file::GgufFile;
 use onward_tests::tiny_model::{self, Random};
 
 use crate::memory::peak_of;
@@ -93,6 +94,39 @@ fn files_cut_anywhere_are_refused() {
     let cuts = layout::cuts();
     assert!(cuts.len() > 1000, "{} cuts", cuts.len());
     assert_refused(&cuts);
+}
+
+/// Arrays of empty strings, which are zeros and so take no room on the disk, one after another.
+#[test]
+fn a_header_may_not_go_on_and_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endless.gguf");
+    let mut file = fresh(&path).unwrap();
+    let head = GgufFile {
+        n_metadata: Some(10_000),
+        ..GgufFile::default()
+    };
+    file.write_all(&head.bytes()[..24]).unwrap();
+    for index in 0..40u64 {
+        let mut array = 2u64.to_le_bytes().to_vec();
+        array.extend(format!("{index:02}").bytes());
+        array.extend([9, 0, 0, 0, 8, 0, 0, 0]);
+        array.extend((2_000_000u64).to_le_bytes());
+        file.write_all(&array).unwrap();
+        file.seek(SeekFrom::Current(16_000_000)).unwrap();
+    }
+    file.set_len(1 << 30).unwrap();
+    let start = Instant::now();
+    let sentence = read(&path).unwrap_err().to_string();
+    assert!(
+        sentence.contains("bytes that a header may take"),
+        "{sentence}"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::MAX_HEADER_BYTES;
 use crate::formats::FormatError;
 
 /// A position in the file. Every read names what it was for, so that a file cut short says
@@ -10,6 +11,8 @@ pub(super) struct Cursor<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     position: usize,
+    /// Where reading ends: the file's end, or the most that a header may take.
+    end: usize,
 }
 
 impl<'a> Cursor<'a> {
@@ -18,6 +21,7 @@ impl<'a> Cursor<'a> {
             path,
             bytes,
             position,
+            end: bytes.len().min(MAX_HEADER_BYTES),
         }
     }
 
@@ -36,14 +40,15 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn remaining(&self) -> usize {
-        self.bytes.len().saturating_sub(self.position)
+        self.end.saturating_sub(self.position)
     }
 
     /// The next `len` bytes.
     pub(super) fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], FormatError> {
-        let end = self.position.checked_add(len);
-        let taken = end.and_then(|end| self.bytes.get(self.position..end));
-        let taken = taken.ok_or_else(|| self.cut_short(what))?;
+        if len > self.remaining() {
+            return Err(self.cut_short(what));
+        }
+        let taken = &self.bytes[self.position..][..len];
         self.position += len;
         Ok(taken)
     }
@@ -88,19 +93,23 @@ impl<'a> Cursor<'a> {
         what: &str,
     ) -> Result<usize, FormatError> {
         let refuse = |why: String| self.malformed(format!("claims {count} {what}, {why}"));
-        let count_here = usize::try_from(count).ok().filter(|&count| {
-            count
-                .checked_mul(min_bytes)
-                .is_some_and(|bytes| bytes <= self.remaining())
-        });
-        match count_here {
-            Some(_) if count > limit => Err(refuse(format!("and {limit} is the most"))),
-            Some(count_here) => Ok(count_here),
-            None => Err(refuse(format!(
-                "but only {} bytes are left in the file",
-                self.remaining()
-            ))),
+        if count > limit {
+            return Err(refuse(format!("and {limit} is the most")));
         }
+        usize::try_from(count)
+            .ok()
+            .filter(|&count| {
+                count
+                    .checked_mul(min_bytes)
+                    .is_some_and(|bytes| bytes <= self.remaining())
+            })
+            .ok_or_else(|| {
+                refuse(format!(
+                    "but only {} bytes are left of {}",
+                    self.remaining(),
+                    self.whole()
+                ))
+            })
     }
 
     pub(super) fn malformed(&self, detail: impl Into<String>) -> FormatError {
@@ -108,10 +117,25 @@ impl<'a> Cursor<'a> {
     }
 
     fn cut_short(&self, what: &str) -> FormatError {
+        let hint = if self.end < self.bytes.len() {
+            ""
+        } else {
+            ": is the download complete?"
+        };
         self.malformed(format!(
-            "the file ends inside {what}, {} bytes after byte {}: is the download complete?",
+            "{} ends inside {what}, {} bytes after byte {}{hint}",
+            self.whole(),
             self.remaining(),
             self.position
         ))
+    }
+
+    /// What it is that ends where reading ends.
+    fn whole(&self) -> String {
+        if self.end < self.bytes.len() {
+            format!("the {MAX_HEADER_BYTES} bytes that a header may take")
+        } else {
+            "the file".to_owned()
+        }
     }
 }

@@ -27,16 +27,18 @@ use super::{FormatError, TensorSource, TensorView};
 pub use typed::StringArray;
 pub use value::{Array, Value, ValueType};
 
+/// Most bytes before the data section. A quarter of a million tokens take some seven million.
+pub const MAX_HEADER_BYTES: usize = 1 << 26;
 /// Most metadata pairs in a file.
 pub const MAX_METADATA: u64 = 1 << 14;
 /// Most tensors in a file.
 pub const MAX_TENSORS: u64 = 1 << 16;
 /// Most elements in a metadata array (the largest vocabularies have a quarter of a million).
-pub const MAX_ARRAY: u64 = 1 << 22;
+pub const MAX_ARRAY: u64 = 1 << 21;
 /// Longest metadata key, in bytes; the specification's limit.
 pub const MAX_KEY_BYTES: u64 = (1 << 16) - 1;
 /// Longest string value outside an array, in bytes.
-pub const MAX_STRING_BYTES: u64 = 1 << 23;
+pub const MAX_STRING_BYTES: u64 = 1 << 20;
 /// Longest tensor name, in bytes.
 pub const MAX_NAME_BYTES: u64 = 256;
 
