@@ -98,10 +98,16 @@ fn forbid(mask: &[u32], logits: &mut [f32]) -> Result<()> {
         });
     }
     for (tokens, &word) in logits.chunks_mut(32).zip(mask) {
-        for (bit, logit) in tokens.iter_mut().enumerate() {
-            if word >> bit & 1 == 0 {
+        if word == 0 {
+            tokens.fill(f32::NEG_INFINITY);
+            continue;
+        }
+        let mut closed = !word;
+        while closed != 0 {
+            if let Some(logit) = tokens.get_mut(closed.trailing_zeros() as usize) {
                 *logit = f32::NEG_INFINITY;
             }
+            closed &= closed - 1;
         }
     }
     Ok(())

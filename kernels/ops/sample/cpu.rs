@@ -3,13 +3,13 @@
 //! One source for all: the bodies are plain loops over blocks, so every instruction set gives
 //! the same bits.
 
-use super::fixed::weight;
+use super::fixed::{WEIGHT_BIAS, biased_weight, weight};
 use crate::cpu::isa::Isa;
 
 /// Tokens whose maximum and mass are kept together.
 pub(super) const BLOCK: usize = 128;
 /// Independent running maxima, as many as the widest registers want in flight.
-const LANES: usize = 64;
+const LANES: usize = 32;
 
 /// Defines `$name`, which runs `$body` compiled for the instruction set given.
 macro_rules! for_each_isa {
@@ -56,34 +56,45 @@ for_each_isa! {
 
 #[inline(always)]
 fn scan_body(logits: &[f32], maxima: &mut [f32]) -> bool {
-    let mut broken = [0u32; LANES];
-    for (block, maximum) in logits.chunks(BLOCK).zip(maxima) {
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let (parts, rest) = block.as_chunks::<LANES>();
-        for part in parts {
-            for lane in 0..LANES {
-                let logit = part[lane];
-                lanes[lane] = if logit > lanes[lane] {
-                    logit
-                } else {
-                    lanes[lane]
-                };
-                broken[lane] |= u32::from(!is_logit(logit));
-            }
-        }
-        for (lane, &logit) in rest.iter().enumerate() {
-            lanes[lane] = if logit > lanes[lane] {
-                logit
-            } else {
-                lanes[lane]
-            };
-            broken[lane] |= u32::from(!is_logit(logit));
-        }
-        *maximum = lanes
-            .into_iter()
-            .fold(f32::NEG_INFINITY, |m, l| if l > m { l } else { m });
+    // NaN of either sign, its sign shifted out, is above +inf.
+    const INFINITY: u32 = f32::INFINITY.to_bits() << 1;
+    let mut largest = [0u32; LANES];
+    let (blocks, rest) = logits.as_chunks::<BLOCK>();
+    for (block, maximum) in blocks.iter().zip(&mut *maxima) {
+        *maximum = block_max(block, &mut largest);
     }
-    broken.iter().all(|&flag| flag == 0)
+    if !rest.is_empty() {
+        let mut block = [f32::NEG_INFINITY; BLOCK];
+        block[..rest.len()].copy_from_slice(rest);
+        maxima[blocks.len()] = block_max(&block, &mut largest);
+    }
+    largest.iter().all(|&bits| bits <= INFINITY) && maxima.iter().all(|&m| is_logit(m))
+}
+
+/// The maximum of a block without its NaNs; keeps the largest magnitude bits in `largest`.
+#[inline(always)]
+fn block_max(block: &[f32; BLOCK], largest: &mut [u32; LANES]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for part in block.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            lanes[lane] = greater(part[lane], lanes[lane]);
+            largest[lane] = largest[lane].max(part[lane].to_bits() << 1);
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = greater(lanes[lane], lanes[lane + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The greater, or `b` if `a` is NaN: one instruction, which `f32::max` is not.
+#[inline(always)]
+fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
 }
 
 /// Whether a logit is neither NaN nor +inf.
@@ -96,11 +107,18 @@ pub(super) fn is_logit(logit: f32) -> bool {
 fn masses_body(logits: &[f32], max: f32, scale: f32, masses: &mut [u64]) {
     let (blocks, rest) = logits.as_chunks::<BLOCK>();
     for (block, mass) in blocks.iter().zip(&mut *masses) {
-        *mass = block.iter().map(|&l| weight((l - max) * scale)).sum();
+        *mass = block_mass(block, max, scale);
     }
     if !rest.is_empty() {
-        masses[blocks.len()] = rest.iter().map(|&l| weight((l - max) * scale)).sum();
+        masses[blocks.len()] = block_mass(rest, max, scale);
     }
+}
+
+#[inline(always)]
+fn block_mass(logits: &[f32], max: f32, scale: f32) -> u64 {
+    let bias = WEIGHT_BIAS.wrapping_mul(logits.len() as u64);
+    let biased = logits.iter().map(|&l| biased_weight((l - max) * scale));
+    biased.fold(0, u64::wrapping_add).wrapping_sub(bias)
 }
 
 #[inline(always)]

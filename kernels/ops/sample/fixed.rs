@@ -43,6 +43,15 @@ const EXP: [f32; 5] = [
 /// `x` is at most 0 and not NaN.
 #[inline(always)]
 pub fn weight(x: f32) -> u64 {
+    biased_weight(x).wrapping_sub(WEIGHT_BIAS)
+}
+
+/// What [`biased_weight`] adds.
+pub(super) const WEIGHT_BIAS: u64 = ROUND_F64.to_bits();
+
+/// [`weight`] plus [`WEIGHT_BIAS`], which a sum takes off once for all its terms.
+#[inline(always)]
+pub(super) fn biased_weight(x: f32) -> u64 {
     let x = if x > LEAST { x } else { LEAST };
     let shifted = x * LOG2_E + ROUND_F32;
     let n = shifted - ROUND_F32;
@@ -58,7 +67,7 @@ pub fn weight(x: f32) -> u64 {
     let scaled = f32::from_bits(y.to_bits().wrapping_add(exponent));
     // Exact in f64 but for the one rounding that the definition asks for.
     let rounded = f64::from(scaled) + ROUND_F64;
-    rounded.to_bits() & (2 * WEIGHT_ONE - 1)
+    rounded.to_bits()
 }
 
 /// `1 / temperature`, finite.

@@ -63,7 +63,7 @@ pub(super) fn top(
     if n == 0 {
         return Vec::new();
     }
-    candidates.take_prefix(row, Goal::Count(n));
+    candidates.take_prefix(row, Goal::Count(n), f32::NEG_INFINITY);
     let pairs = candidates.tokens.iter().zip(&candidates.logits);
     let mut top: Vec<(u32, f32)> = pairs.map(|(&token, &logit)| (token, logit)).collect();
     top.sort_unstable_by_key(|&(token, logit)| (!order_key(logit), token));

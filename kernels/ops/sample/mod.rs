@@ -177,7 +177,7 @@ impl Sampler {
         let least = fixed::share_of(params.min_p, fixed::WEIGHT_ONE);
         let candidates = &mut self.candidates;
         if (1..logits.len()).contains(&params.top_k) {
-            candidates.take_prefix(row, Goal::Count(params.top_k));
+            candidates.take_prefix(row, Goal::Count(params.top_k), f32::NEG_INFINITY);
             if params.top_p < 1.0 {
                 let target = fixed::share_of(params.top_p, candidates.mass());
                 candidates.cut(Goal::Mass(target));
@@ -192,14 +192,11 @@ impl Sampler {
             if params.top_p == 1.0 {
                 return masses.token_at(row, fixed::point_in(masses.total, noise));
             }
-            let nucleus = Goal::Mass(fixed::share_of(params.top_p, masses.total));
-            match params.min_p > 0.0 {
-                true => {
-                    candidates.gather(row, row.floor(least));
-                    candidates.cut(nucleus);
-                }
-                false => candidates.take_prefix(row, nucleus),
-            }
+            let target = fixed::share_of(params.top_p, masses.total);
+            // Tokens this light do not add up to what the nucleus leaves out.
+            let negligible = (masses.total - target) / logits.len() as u64;
+            let floor = row.floor(least.max(negligible));
+            candidates.take_prefix(row, Goal::Mass(target), floor);
         } else {
             candidates.gather(row, row.floor(least));
         }

@@ -51,22 +51,23 @@ pub(super) fn order_key(logit: f32) -> u32 {
 }
 
 impl Candidates {
-    /// Collects the shortest prefix of the row that reaches `goal`, or all tokens if none does.
-    pub(super) fn take_prefix(&mut self, row: Row<'_>, goal: Goal) {
+    /// Collects the shortest prefix of the row that reaches `goal`; where it would go on below
+    /// `floor`, everything down to there.
+    pub(super) fn take_prefix(&mut self, row: Row<'_>, goal: Goal, floor: f32) {
         let n_blocks = row.summary.maxima.len();
         // Each of the n greatest maxima is a token: n of them hold a prefix of n tokens.
         let mut rank = match goal {
             Goal::Count(count) => count.min(n_blocks / 4),
             Goal::Mass(_) => FIRST_RANK.min(n_blocks / 4),
         };
-        while let Some(least) = self.nth_maximum(row, rank) {
+        while let Some(least) = self.nth_maximum(row, rank).filter(|&least| least > floor) {
             self.gather(row, least);
             if self.amount(goal) >= goal.amount() {
                 return self.cut(goal);
             }
             rank = rank.saturating_mul(RANK_GROWTH);
         }
-        self.gather(row, f32::NEG_INFINITY);
+        self.gather(row, floor);
         self.cut(goal);
     }
 
@@ -87,16 +88,20 @@ impl Candidates {
         self.tokens.clear();
         self.logits.clear();
         let blocks = row.logits.chunks(BLOCK).zip(&row.summary.maxima);
+        let (mut tokens, mut found) = ([0u32; BLOCK], [0f32; BLOCK]);
         for (block, (logits, &maximum)) in blocks.enumerate() {
             if maximum < least {
                 continue;
             }
+            // Written always, counted if wanted: a branch here would be a coin toss.
+            let mut n_found = 0;
             for (i, &logit) in logits.iter().enumerate() {
-                if logit >= least {
-                    self.tokens.push((block * BLOCK + i) as u32);
-                    self.logits.push(logit);
-                }
+                tokens[n_found % BLOCK] = (block * BLOCK + i) as u32;
+                found[n_found % BLOCK] = logit;
+                n_found += usize::from(logit >= least);
             }
+            self.tokens.extend_from_slice(&tokens[..n_found]);
+            self.logits.extend_from_slice(&found[..n_found]);
         }
         self.weights.resize(self.tokens.len(), 0);
         let max = row.summary.max;
@@ -124,12 +129,10 @@ impl Candidates {
         let mut kept = 0;
         for i in 0..self.tokens.len() {
             let (token, key) = (self.tokens[i], order_key(self.logits[i]));
-            if key > end.key || (key == end.key && token <= end.token) {
-                self.tokens[kept] = token;
-                self.logits[kept] = self.logits[i];
-                self.weights[kept] = self.weights[i];
-                kept += 1;
-            }
+            self.tokens[kept] = token;
+            self.logits[kept] = self.logits[i];
+            self.weights[kept] = self.weights[i];
+            kept += usize::from((key > end.key) | ((key == end.key) & (token <= end.token)));
         }
         self.tokens.truncate(kept);
         self.logits.truncate(kept);
@@ -171,7 +174,12 @@ impl Candidates {
                 missing -= if reached { 0 } else { buckets[b] };
                 reached
             })?;
-            live.retain(|&i| bucket(i) == last);
+            let mut n_live = 0;
+            for j in 0..live.len() {
+                live[n_live] = live[j];
+                n_live += usize::from(bucket(live[j]) == last);
+            }
+            live.truncate(n_live);
         }
         // Equal logits: their ids decide.
         let last = live.iter().copied().find(|&i| {

@@ -13,14 +13,14 @@ fn analytic(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Vec<f64
         .take(params.repeat_last_n)
         .copied()
         .collect();
-    for token in 0..l.len() {
+    for (token, l) in l.iter_mut().enumerate() {
         let count = window.iter().filter(|&&t| t as usize == token).count() as f64;
         if count > 0.0 {
             let factor = f64::from(params.repeat_penalty);
-            l[token] *= if l[token] > 0.0 { 1.0 / factor } else { factor };
-            l[token] -= f64::from(params.presence_penalty);
+            *l *= if *l > 0.0 { 1.0 / factor } else { factor };
+            *l -= f64::from(params.presence_penalty);
         }
-        l[token] -= count * f64::from(params.frequency_penalty);
+        *l -= count * f64::from(params.frequency_penalty);
     }
     for &(token, bias) in &params.logit_bias {
         l[token as usize] += f64::from(bias);
