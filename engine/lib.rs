@@ -1,3 +1,20 @@
-//! Model files, weights, forward pass.
+//! The engine: model files → weights → forward pass → tokens.
+//!
+//! [`Engine::load`] puts a model on a [`onward_kernels::Backend`]; [`Engine::generate`] serves a
+//! [`Request`] and tells of each [`Event`]. The rooms: [`formats`] reads files, [`model`] knows
+//! what a model is, [`kv`] hands out cache pages, `decode` turns logits into text.
 
+pub mod api;
+mod decode;
+mod error;
 pub mod formats;
+pub mod kv;
+pub mod model;
+
+pub use api::{
+    Completion, Engine, EngineOptions, Event, FinishReason, Loading, MemoryUse, Request, Token,
+    TopToken,
+};
+pub use decode::Session;
+pub use error::{Error, Result};
+pub use model::ModelConfig;

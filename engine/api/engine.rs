@@ -1,0 +1,276 @@
+//! The engine: one model on one device, serving requests.
+
+use std::ops::{ControlFlow, Range};
+
+use onward_kernels::Batch;
+use onward_kernels::ops::sample::{Sampler, SamplingParams};
+use onward_tokenizer::{ChatTemplate, Tokenizer};
+
+use super::memory::MemoryUse;
+use super::request::{Completion, Event, Request};
+use crate::decode::{Context, Generation, Session};
+use crate::error::{Error, Result};
+use crate::kv::PagePool;
+use crate::model::{LOGIT_ROWS, ModelConfig, Runner};
+
+/// A loaded model, ready to generate.
+pub struct Engine {
+    pub(super) runner: Box<dyn Runner>,
+    pub(super) config: ModelConfig,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) chat_template: Option<ChatTemplate>,
+    pub(super) stop_ids: Vec<u32>,
+    pub(super) default_sampling: SamplingParams,
+    pub(super) pages: PagePool,
+    pub(super) n_ctx: usize,
+    pub(super) n_sequences: usize,
+    pub(super) memory: MemoryUse,
+}
+
+impl Engine {
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The model's vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// How the model wants conversations written, if its file says.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
+    /// The sampling the model's authors recommend, or the usual one.
+    pub fn default_sampling(&self) -> &SamplingParams {
+        &self.default_sampling
+    }
+
+    /// Positions a sequence may reach.
+    pub fn n_ctx(&self) -> usize {
+        self.n_ctx
+    }
+
+    /// Memory taken.
+    pub fn memory(&self) -> MemoryUse {
+        self.memory
+    }
+
+    /// An empty sequence.
+    pub fn session(&self) -> Session {
+        Session::new(&self.pages)
+    }
+
+    /// Serves one request, going on from what `session` has in common with its prompt. The
+    /// listener hears of every event and breaks to interrupt.
+    ///
+    /// # Errors
+    /// A request that cannot be served ([`Error::Request`], [`Error::ContextFull`]), or a
+    /// failing device. What was computed before stays in the session.
+    pub fn generate(
+        &mut self,
+        session: &mut Session,
+        request: &Request,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Completion> {
+        self.check(request)?;
+        let (context, runner) = self.parts();
+        let mut lane = [Generation::new(request, session, context)];
+        let mut rounds = Rounds::new(runner);
+        while !lane[0].is_finished() {
+            rounds.step(&mut lane, &mut |_, event| on_event(event))?;
+        }
+        let [generation] = lane;
+        Ok(generation.complete())
+    }
+
+    /// Serves many requests, as many at once as the engine has sequences. The listener hears
+    /// each event with its request's index; breaking interrupts that request alone. A request's
+    /// tokens do not depend on the others.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`]; nothing is started if one request cannot be served.
+    pub fn generate_batch(
+        &mut self,
+        requests: &[Request],
+        on_event: &mut dyn FnMut(usize, Event) -> ControlFlow<()>,
+    ) -> Result<Vec<Completion>> {
+        for request in requests {
+            self.check(request)?;
+        }
+        let mut completions = Vec::with_capacity(requests.len());
+        for (group, requests) in requests.chunks(self.n_sequences).enumerate() {
+            let first = group * self.n_sequences;
+            let mut sessions: Vec<_> = requests.iter().map(|_| self.session()).collect();
+            let (context, runner) = self.parts();
+            let mut lanes: Vec<_> = requests
+                .iter()
+                .zip(&mut sessions)
+                .map(|(request, session)| Generation::new(request, session, context))
+                .collect();
+            let mut rounds = Rounds::new(runner);
+            while lanes.iter().any(|lane| !lane.is_finished()) {
+                rounds.step(&mut lanes, &mut |lane, event| on_event(first + lane, event))?;
+            }
+            completions.extend(lanes.into_iter().map(Generation::complete));
+        }
+        Ok(completions)
+    }
+
+    /// Runs the model over a text and hands the logits that follow each position in `positions`
+    /// to the listener, in order; it breaks to end early.
+    ///
+    /// # Errors
+    /// Ids beyond the vocabulary, a text longer than the context, or a failing device.
+    pub fn evaluate(
+        &mut self,
+        ids: &[u32],
+        positions: Range<usize>,
+        on_logits: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.check_ids(ids)?;
+        self.check_room("the text", ids.len())?;
+        let mut session = self.session();
+        for chunk in ids.chunks(self.runner.max_rows()) {
+            let first = session.tokens().len();
+            let mut batch = Batch::default();
+            batch.push(chunk, first, session.reserve(chunk.len())?);
+            self.runner.forward(&batch)?;
+            session.commit(chunk);
+            let wanted: Vec<_> = (0..chunk.len())
+                .filter(|row| positions.contains(&(first + row)))
+                .collect();
+            for rows in wanted.chunks(LOGIT_ROWS) {
+                let logits = self.runner.logits(rows)?;
+                for (&row, logits) in rows.iter().zip(logits.chunks(self.config.vocab_size)) {
+                    if on_logits(first + row, logits).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn parts(&mut self) -> (Context<'_>, &mut dyn Runner) {
+        let context = Context {
+            tokenizer: &self.tokenizer,
+            stop_ids: &self.stop_ids,
+            n_ctx: self.n_ctx,
+        };
+        (context, self.runner.as_mut())
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        request.sampling.validate()?;
+        self.check_ids(&request.prompt)?;
+        self.check_room("the prompt", request.prompt.len())?;
+        if request.stop.iter().any(String::is_empty) {
+            return Err(Error::Request("a stop text is empty".to_owned()));
+        }
+        let vocab = self.config.vocab_size;
+        if request.top_logprobs > vocab {
+            return Err(Error::Request(format!(
+                "{} alternatives are asked for, but the vocabulary has {vocab} tokens",
+                request.top_logprobs
+            )));
+        }
+        match request
+            .sampling
+            .logit_bias
+            .iter()
+            .find(|(id, _)| *id as usize >= vocab)
+        {
+            Some((id, _)) => Err(self.unknown_id(*id)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::Request(
+                "the prompt is empty, and this model has no token to begin a text with".to_owned(),
+            ));
+        }
+        match ids
+            .iter()
+            .find(|&&id| id as usize >= self.config.vocab_size)
+        {
+            Some(&id) => Err(self.unknown_id(id)),
+            None => Ok(()),
+        }
+    }
+
+    fn unknown_id(&self, id: u32) -> Error {
+        Error::Request(format!(
+            "token {id} is beyond the vocabulary of {}",
+            self.config.vocab_size
+        ))
+    }
+
+    fn check_room(&self, what: &'static str, needed: usize) -> Result<()> {
+        if needed > self.n_ctx {
+            return Err(Error::ContextFull {
+                what,
+                needed,
+                n_ctx: self.n_ctx,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Forward passes over several requests, each followed by their samples.
+struct Rounds<'a> {
+    runner: &'a mut dyn Runner,
+    sampler: Sampler,
+    batch: Batch,
+}
+
+impl<'a> Rounds<'a> {
+    fn new(runner: &'a mut dyn Runner) -> Self {
+        Self {
+            runner,
+            sampler: Sampler::new(),
+            batch: Batch::default(),
+        }
+    }
+
+    /// One forward pass over what fits of the unfinished lanes, then a token for each lane whose
+    /// prompt is complete.
+    fn step(
+        &mut self,
+        lanes: &mut [Generation<'_>],
+        on_event: &mut dyn FnMut(usize, Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.batch.clear();
+        let (mut taken, mut drawing) = (Vec::new(), Vec::new());
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            let budget = self.runner.max_rows() - self.batch.n_rows();
+            if lane.is_finished() || budget == 0 {
+                continue;
+            }
+            if let Some(row) = lane.fill(&mut self.batch, budget)? {
+                drawing.push((index, row));
+            }
+            taken.push(index);
+        }
+        self.runner.forward(&self.batch)?;
+        for index in taken {
+            lanes[index].commit(&mut |event| on_event(index, event));
+        }
+        for group in drawing.chunks(LOGIT_ROWS) {
+            let rows: Vec<_> = group.iter().map(|&(_, row)| row).collect();
+            let logits = self.runner.logits(&rows)?;
+            let per_row = logits.len() / rows.len();
+            for (&(index, _), logits) in group.iter().zip(logits.chunks(per_row)) {
+                lanes[index].advance(logits, &mut self.sampler, &mut |event| {
+                    on_event(index, event)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! Pages of the KV cache: which are free, and which belong to a sequence.
+//!
+//! Pure bookkeeping: a page is a number. The keys and values themselves live in the backend's
+//! cache ([`onward_kernels::Backend::KvCache`]); page `p` is the same slot in every layer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use onward_kernels::PAGE_TOKENS;
+
+use crate::error::{Error, Result};
+
+/// The pages of one cache. Clones share them.
+#[derive(Clone, Debug)]
+pub struct PagePool {
+    free: Arc<Mutex<Vec<u32>>>,
+    n_pages: usize,
+}
+
+impl PagePool {
+    /// A pool of `n_pages` free pages.
+    pub fn new(n_pages: usize) -> Self {
+        let free = (0..n_pages as u32).rev().collect();
+        Self {
+            free: Arc::new(Mutex::new(free)),
+            n_pages,
+        }
+    }
+
+    /// Pages that no sequence holds.
+    pub fn n_free(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Pages in all.
+    pub fn n_pages(&self) -> usize {
+        self.n_pages
+    }
+
+    // A panic elsewhere cannot leave the list half-changed, so poison is no obstacle.
+    fn lock(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pages of one sequence, in position order; they return to their pool on drop.
+#[derive(Debug)]
+pub struct BlockTable {
+    pool: PagePool,
+    pages: Vec<u32>,
+}
+
+impl BlockTable {
+    /// An empty table that takes its pages from `pool`.
+    pub fn new(pool: &PagePool) -> Self {
+        Self {
+            pool: pool.clone(),
+            pages: Vec::new(),
+        }
+    }
+
+    /// Makes room for positions `0..n_tokens`; keeps what is there.
+    ///
+    /// # Errors
+    /// [`Error::OutOfPages`] if the pool runs dry; the table is then unchanged.
+    pub fn grow(&mut self, n_tokens: usize) -> Result<()> {
+        let missing = n_tokens
+            .div_ceil(PAGE_TOKENS)
+            .saturating_sub(self.pages.len());
+        let mut free = self.pool.lock();
+        let Some(rest) = free.len().checked_sub(missing) else {
+            return Err(Error::OutOfPages {
+                n_pages: self.pool.n_pages,
+            });
+        };
+        self.pages.extend(free.drain(rest..).rev());
+        Ok(())
+    }
+
+    /// Gives back the pages that positions `0..n_tokens` do not need.
+    pub fn truncate(&mut self, n_tokens: usize) {
+        let keep = n_tokens.div_ceil(PAGE_TOKENS).min(self.pages.len());
+        self.pool.lock().extend(self.pages.drain(keep..).rev());
+    }
+
+    /// The pages, the one of position 0 first.
+    pub fn pages(&self) -> &[u32] {
+        &self.pages
+    }
+}
+
+impl Drop for BlockTable {
+    fn drop(&mut self) {
+        self.truncate(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_handed_out_once_and_come_back() {
+        let pool = PagePool::new(4);
+        let (mut a, mut b) = (BlockTable::new(&pool), BlockTable::new(&pool));
+        a.grow(PAGE_TOKENS + 1).unwrap();
+        b.grow(1).unwrap();
+        let mut held = [a.pages(), b.pages()].concat();
+        held.sort_unstable();
+        held.dedup();
+        assert_eq!(held.len(), 3);
+        assert_eq!(pool.n_free(), 1);
+
+        let before = b.pages().to_vec();
+        assert!(matches!(
+            b.grow(4 * PAGE_TOKENS),
+            Err(Error::OutOfPages { n_pages: 4 })
+        ));
+        assert_eq!(b.pages(), before, "a refused request leaves no trace");
+
+        let first = a.pages()[0];
+        a.truncate(PAGE_TOKENS);
+        assert_eq!(a.pages(), [first]);
+        drop((a, b));
+        assert_eq!(pool.n_free(), 4);
+    }
+}

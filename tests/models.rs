@@ -1,0 +1,242 @@
+//! Real models against Hugging Face transformers, run in float32 on weights dequantised from
+//! the same files.
+//!
+//! `reference` has to agree in every number; `cpu` quantises activations to 8 bits in blocks of
+//! 32, which is known to cost a mean divergence of 0.001 to 0.0024, and has to cost no more.
+
+use std::ops::{ControlFlow, Range};
+
+use onward_engine::{Engine, EngineOptions};
+use onward_kernels::{Backend, Cpu, Reference};
+use onward_tests::{
+    GEMMA, QWEN, golden, golden_json, kl_divergence, load, log_softmax, model_path,
+};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    bos_prepended: bool,
+    next_token: Vec<NextToken>,
+    greedy: Vec<Greedy>,
+    perplexity: Vec<Perplexity>,
+    teacher_forced: TeacherForced,
+}
+
+#[derive(Deserialize)]
+struct NextToken {
+    prompt: String,
+    ids: Vec<u32>,
+    top: Vec<(u32, f64)>,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    prompt: String,
+    ids: Vec<u32>,
+    new_ids: Vec<u32>,
+    margin: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Perplexity {
+    text_file: String,
+    tokens: usize,
+    ids_head: Vec<u32>,
+    mean_nll: f64,
+}
+
+#[derive(Deserialize)]
+struct TeacherForced {
+    text_file: String,
+    first_position: usize,
+    top: Vec<Vec<(u32, f64)>>,
+}
+
+/// How far a device may be from the golden values.
+struct Tolerance {
+    /// Of every log-probability above −6.
+    logprob: f64,
+    /// Of the mean negative log-likelihood, relative.
+    nll: f64,
+    /// Greedy ids are compared where the two best tokens are at least this far apart.
+    margin: f64,
+    /// Of the mean and the 99th percentile of the divergence.
+    kl: (f64, f64),
+}
+
+const REFERENCE: Tolerance = Tolerance {
+    logprob: 0.01,
+    nll: 0.001,
+    margin: 0.02,
+    kl: (1e-5, 1e-4),
+};
+
+const CPU: Tolerance = Tolerance {
+    // The greatest single difference is noise; the divergence judges.
+    logprob: f64::INFINITY,
+    nll: 0.005,
+    margin: 0.5,
+    kl: (0.003, 0.02),
+};
+
+/// Log-probabilities over the vocabulary after each position of a range.
+fn evaluate(
+    engine: &mut Engine,
+    ids: &[u32],
+    positions: Range<usize>,
+    mut each: impl FnMut(usize, Vec<f64>),
+) {
+    engine
+        .evaluate(ids, positions, &mut |position, logits| {
+            each(position, log_softmax(logits));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+}
+
+fn argmax(logprobs: &[f64]) -> u32 {
+    let best = (0..logprobs.len())
+        .rev()
+        .max_by(|&a, &b| logprobs[a].total_cmp(&logprobs[b]));
+    best.unwrap() as u32
+}
+
+fn check<B: Backend>(model: &str, golden_file: &str, backend: B, tolerance: &Tolerance) {
+    let golden: Golden = golden_json(golden_file);
+    let options = EngineOptions {
+        n_ctx: Some(1024),
+        ..EngineOptions::default()
+    };
+    let mut engine = load(&model_path(model), backend, &options);
+    check_next_token(&mut engine, &golden, tolerance);
+    check_greedy(&mut engine, &golden, tolerance);
+    check_texts(&mut engine, &golden, tolerance);
+}
+
+fn check_next_token(engine: &mut Engine, golden: &Golden, tolerance: &Tolerance) {
+    for case in &golden.next_token {
+        let ids = engine
+            .tokenizer()
+            .encode(&case.prompt, golden.bos_prepended)
+            .unwrap();
+        assert_eq!(ids, case.ids, "{:?}", case.prompt);
+        let last = ids.len() - 1;
+        evaluate(engine, &ids, last..last + 1, |_, ours| {
+            for &(id, logprob) in case.top.iter().filter(|(_, logprob)| *logprob > -6.0) {
+                let difference = (ours[id as usize] - logprob).abs();
+                assert!(
+                    difference <= tolerance.logprob,
+                    "{:?}, {id}: {difference}",
+                    case.prompt
+                );
+            }
+        });
+    }
+}
+
+/// Fed with the golden tokens, the model must choose each of them itself.
+fn check_greedy(engine: &mut Engine, golden: &Golden, tolerance: &Tolerance) {
+    for case in &golden.greedy {
+        let (first, n_new) = (case.ids.len() - 1, case.new_ids.len());
+        let ids = [case.ids.as_slice(), &case.new_ids].concat();
+        let mut compared = 0;
+        evaluate(engine, &ids, first..first + n_new, |position, ours| {
+            let step = position - first;
+            if case.margin[step] >= tolerance.margin {
+                assert_eq!(
+                    argmax(&ours),
+                    case.new_ids[step],
+                    "{:?}, step {step}",
+                    case.prompt
+                );
+                compared += 1;
+            }
+        });
+        assert!(
+            compared >= 8,
+            "{:?}: only {compared} sure steps",
+            case.prompt
+        );
+    }
+}
+
+fn check_texts(engine: &mut Engine, golden: &Golden, tolerance: &Tolerance) {
+    for text in &golden.perplexity {
+        let content = std::fs::read_to_string(self::golden("texts").join(&text.text_file)).unwrap();
+        let mut ids = engine
+            .tokenizer()
+            .encode(&content, golden.bos_prepended)
+            .unwrap();
+        ids.truncate(text.tokens);
+        assert_eq!(ids[..text.ids_head.len()], text.ids_head);
+
+        let forced = &golden.teacher_forced;
+        let forced = (forced.text_file == text.text_file).then_some(forced);
+        let (mut nll, mut divergences) = (0.0, Vec::new());
+        evaluate(engine, &ids, 0..ids.len() - 1, |position, ours| {
+            nll -= ours[ids[position + 1] as usize];
+            let top = forced.and_then(|f| f.top.get(position.checked_sub(f.first_position)?));
+            divergences.extend(top.map(|top| kl_divergence(top, &ours)));
+        });
+        let nll = nll / (ids.len() - 1) as f64;
+        let relative = (nll / text.mean_nll - 1.0).abs();
+        println!(
+            "{}: mean NLL {nll:.6}, {relative:.2e} from golden",
+            text.text_file
+        );
+        assert!(relative <= tolerance.nll, "{}: {relative}", text.text_file);
+        if let Some(forced) = forced {
+            check_divergence(divergences, forced.top.len(), tolerance);
+        }
+    }
+}
+
+fn check_divergence(mut divergences: Vec<f64>, n: usize, tolerance: &Tolerance) {
+    assert_eq!(divergences.len(), n);
+    divergences.sort_by(f64::total_cmp);
+    let mean = divergences.iter().sum::<f64>() / n as f64;
+    let p99 = divergences[(n * 99).div_ceil(100) - 1];
+    println!("divergence: mean {mean:.2e}, p99 {p99:.2e}");
+    assert!(mean <= tolerance.kl.0, "mean {mean}");
+    assert!(p99 <= tolerance.kl.1, "p99 {p99}");
+}
+
+#[test]
+fn gemma_on_the_reference() {
+    check(
+        GEMMA,
+        "gemma-3-270m.public.json",
+        Reference::new(),
+        &REFERENCE,
+    );
+}
+
+#[test]
+fn gemma_on_the_cpu() {
+    check(
+        GEMMA,
+        "gemma-3-270m.public.json",
+        Cpu::new(2).unwrap(),
+        &CPU,
+    );
+}
+
+#[test]
+fn qwen_on_the_reference() {
+    check(
+        QWEN,
+        "qwen2.5-coder-0.5b.public.json",
+        Reference::new(),
+        &REFERENCE,
+    );
+}
+
+#[test]
+fn qwen_on_the_cpu() {
+    check(
+        QWEN,
+        "qwen2.5-coder-0.5b.public.json",
+        Cpu::new(2).unwrap(),
+        &CPU,
+    );
+}
