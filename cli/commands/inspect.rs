@@ -1,0 +1,306 @@
+//! `onward inspect`: what a model file holds and the memory it needs, before loading it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use onward_engine::formats::ModelFile;
+use onward_engine::{EngineOptions, MemoryUse, ModelConfig};
+use onward_kernels::ops::attention::Mask;
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::args::positive;
+use crate::cache::model_path;
+use crate::output::{self, Style, counted};
+
+const EXAMPLES: &str = "\
+Examples:
+  onward inspect model.gguf
+  onward inspect model.gguf -c 8192 --batch 16
+  onward inspect model.gguf --json";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct InspectArgs {
+    /// A GGUF file, or a directory with config.json and model.safetensors
+    #[arg(value_name = "MODEL", conflicts_with = "model_flag")]
+    model: Option<PathBuf>,
+
+    /// The same as MODEL
+    #[arg(short = 'm', long = "model", value_name = "PATH", id = "model_flag")]
+    model_flag: Option<PathBuf>,
+
+    /// Tokens of context to reckon with [default: what the model was trained for]
+    #[arg(short, long, value_name = "N", value_parser = positive)]
+    ctx_size: Option<usize>,
+
+    /// Sequences held at once
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 1)]
+    batch: usize,
+
+    /// Most prompt tokens to take in one pass
+    #[arg(short = 'b', long, value_name = "N", value_parser = positive, default_value_t = 512)]
+    chunk: usize,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Inspection {
+    path: PathBuf,
+    family: String,
+    name: Option<String>,
+    parameters: u64,
+    shape: Shape,
+    /// Weights by what they are for.
+    kinds: BTreeMap<&'static str, Group>,
+    /// Weights by how they are encoded.
+    formats: BTreeMap<&'static str, Group>,
+    memory: Memory,
+}
+
+#[derive(Serialize)]
+struct Shape {
+    n_layers: usize,
+    width: usize,
+    vocab_size: usize,
+    n_ctx_train: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+    feed_forward_width: usize,
+    /// Layers whose attention sees a window only, and how far it reaches.
+    n_window_layers: usize,
+    window: Option<usize>,
+    tied_embeddings: bool,
+}
+
+#[derive(Default, Serialize)]
+struct Group {
+    tensors: usize,
+    parameters: u64,
+    bytes: u64,
+}
+
+impl Group {
+    fn add(&mut self, parameters: u64, bytes: u64) {
+        self.tensors += 1;
+        self.parameters += parameters;
+        self.bytes += bytes;
+    }
+}
+
+#[derive(Serialize)]
+struct Memory {
+    context: usize,
+    sequences: usize,
+    weights: usize,
+    kv_cache: usize,
+    scratch: usize,
+    total: usize,
+}
+
+pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
+    let named = args.model.as_deref().or(args.model_flag.as_deref());
+    let path = model_path(named)?;
+    let options = EngineOptions {
+        n_ctx: args.ctx_size,
+        n_sequences: args.batch,
+        chunk: args.chunk,
+    };
+    let inspection = inspect(&path, &options)?;
+    if args.json {
+        output::json(&inspection)?;
+    } else {
+        output::text(&report(&inspection, Style::stdout()))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn inspect(path: &Path, options: &EngineOptions) -> anyhow::Result<Inspection> {
+    let file = ModelFile::open(path)?;
+    let config = ModelConfig::from_file(&file)?;
+    let (mut kinds, mut formats) = (BTreeMap::new(), BTreeMap::new());
+    let mut all = Group::default();
+    let tensors = file.tensors();
+    for tensor in tensors.names().filter_map(|name| tensors.tensor(name)) {
+        let parameters = tensor.shape.iter().map(|&n| n as u64).product();
+        let bytes = tensor.data.len() as u64;
+        let kind: &mut Group = kinds.entry(kind(tensor.name)).or_default();
+        kind.add(parameters, bytes);
+        let format: &mut Group = formats.entry(tensor.format.name()).or_default();
+        format.add(parameters, bytes);
+        all.add(parameters, bytes);
+    }
+    let memory = MemoryUse::estimate(&file, &config, options);
+    Ok(Inspection {
+        path: path.to_owned(),
+        parameters: all.parameters,
+        shape: shape(&config),
+        kinds,
+        formats,
+        memory: Memory {
+            context: options.context(&config),
+            sequences: options.n_sequences,
+            weights: memory.weights,
+            kv_cache: memory.kv_cache,
+            scratch: memory.scratch,
+            total: memory.total(),
+        },
+        family: config.family,
+        name: config.name,
+    })
+}
+
+fn shape(config: &ModelConfig) -> Shape {
+    let windows: Vec<_> = config
+        .layers
+        .iter()
+        .filter_map(|layer| match layer.attention.mask {
+            Mask::Window(n) => Some(n),
+            Mask::Causal => None,
+        })
+        .collect();
+    let first = config.layers.first();
+    let attention = |f: fn(&onward_engine::model::config::AttentionConfig) -> usize| {
+        first.map_or(0, |layer| f(&layer.attention))
+    };
+    Shape {
+        n_layers: config.layers.len(),
+        width: config.width,
+        vocab_size: config.vocab_size,
+        n_ctx_train: config.n_ctx_train,
+        n_heads: attention(|a| a.n_heads),
+        n_kv_heads: attention(|a| a.n_kv_heads),
+        head_dim: attention(|a| a.head_dim),
+        feed_forward_width: first.map_or(0, |layer| layer.feed_forward.width()),
+        n_window_layers: windows.len(),
+        window: windows.first().copied(),
+        tied_embeddings: config.head.tied,
+    }
+}
+
+/// What a tensor is for, by its name in either kind of file.
+fn kind(name: &str) -> &'static str {
+    let has = |part: &str| name.contains(part);
+    if has("norm") {
+        "norms"
+    } else if has("embd") || has("embed") {
+        "embedding"
+    } else if has("ffn") || has("mlp") {
+        "feed-forward"
+    } else if has("attn") {
+        "attention"
+    } else if name.starts_with("output") || has("lm_head") {
+        "output head"
+    } else {
+        "other"
+    }
+}
+
+// Writing to a String cannot fail, so the results are not looked at.
+fn report(inspection: &Inspection, style: Style) -> String {
+    let Inspection { shape, memory, .. } = inspection;
+    let mut out = String::new();
+    let title = match &inspection.name {
+        Some(name) => format!("{name} ({})", inspection.family),
+        None => inspection.family.clone(),
+    };
+    let _ = writeln!(out, "{}", style.bold(title));
+    let _ = writeln!(out, "  {}", style.dim(inspection.path.display()));
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "  {name:<14}{value}");
+    };
+    line("parameters", millions(inspection.parameters));
+    line("layers", shape.n_layers.to_string());
+    line("width", shape.width.to_string());
+    line(
+        "attention",
+        format!(
+            "{}, {} of {}{}",
+            counted(shape.n_heads, "query head"),
+            counted(shape.n_kv_heads, "key/value head"),
+            shape.head_dim,
+            shape.window.map_or_else(String::new, |window| format!(
+                "; a window of {window} in {} layers",
+                shape.n_window_layers
+            ))
+        ),
+    );
+    line("feed-forward", shape.feed_forward_width.to_string());
+    let tied = if shape.tied_embeddings {
+        " (one table for input and output)"
+    } else {
+        ""
+    };
+    line("vocabulary", format!("{}{tied}", shape.vocab_size));
+    line("context", format!("{} tokens", shape.n_ctx_train));
+    for (title, groups) in [
+        ("Weights by kind", &inspection.kinds),
+        ("Weights by format", &inspection.formats),
+    ] {
+        let _ = writeln!(out, "{}", style.bold(title));
+        for (name, group) in groups {
+            let _ = writeln!(
+                out,
+                "  {name:<14}{:>10}  {:>12}  {:>9} parameters",
+                output::bytes(group.bytes),
+                counted(group.tensors, "tensor"),
+                millions(group.parameters)
+            );
+        }
+    }
+    let heading = format!(
+        "Memory for {} of {} tokens",
+        counted(memory.sequences, "sequence"),
+        memory.context
+    );
+    let _ = writeln!(out, "{}", style.bold(heading));
+    for (name, bytes) in [
+        ("weights", memory.weights),
+        ("KV cache", memory.kv_cache),
+        ("activations", memory.scratch),
+        ("together", memory.total),
+    ] {
+        let _ = writeln!(out, "  {name:<14}{:>10}", output::bytes(bytes as u64));
+    }
+    out
+}
+
+/// `268.1 M`.
+fn millions(n: u64) -> String {
+    match n {
+        0..100_000 => n.to_string(),
+        100_000..1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
+        _ => format!("{:.2} B", n as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_are_sorted_by_their_names() {
+        let cases = [
+            ("token_embd.weight", "embedding"),
+            ("model.embed_tokens.weight", "embedding"),
+            ("blk.0.attn_q.bias", "attention"),
+            ("blk.0.attn_q_norm.weight", "norms"),
+            ("model.layers.0.self_attn.q_proj.weight", "attention"),
+            ("blk.0.ffn_down.weight", "feed-forward"),
+            ("model.layers.0.mlp.up_proj.weight", "feed-forward"),
+            ("output.weight", "output head"),
+            ("lm_head.weight", "output head"),
+            ("output_norm.weight", "norms"),
+            ("rope_freqs.weight", "other"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(kind(name), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Ctrl-C, `SIGTERM` and `SIGHUP`.
+//!
+//! While a command runs a model it opens a [`Scope`]: the first signal is then noted, and the
+//! command stops within a step and prints what it has. A second signal, or one outside any
+//! scope, ends the process at once.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::Context;
+
+/// What the shell sees of a command that the user broke off: 128 + `SIGINT`.
+pub(crate) const EXIT_CODE: u8 = 130;
+
+const IDLE: u8 = 0;
+const RUNNING: u8 = 1;
+const INTERRUPTED: u8 = 2;
+
+static STATE: AtomicU8 = AtomicU8::new(IDLE);
+
+/// Takes the signals over. To be called once.
+pub(crate) fn install() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        let noted =
+            STATE.compare_exchange(RUNNING, INTERRUPTED, Ordering::Relaxed, Ordering::Relaxed);
+        if noted.is_err() {
+            std::process::exit(i32::from(EXIT_CODE));
+        }
+    })
+    .context("cannot take over Ctrl-C")
+}
+
+/// The time during which a first signal is noted instead of ending the process.
+pub(crate) struct Scope(());
+
+impl Scope {
+    /// Opens the scope; there is one at a time.
+    pub(crate) fn open() -> Self {
+        STATE.store(RUNNING, Ordering::Relaxed);
+        Self(())
+    }
+
+    /// Whether a signal has come since the scope was opened.
+    pub(crate) fn interrupted(&self) -> bool {
+        STATE.load(Ordering::Relaxed) == INTERRUPTED
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        STATE.store(IDLE, Ordering::Relaxed);
+    }
+}
