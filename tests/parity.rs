@@ -4,15 +4,14 @@
 //! row has the same bits whatever rows stand beside it and however many threads there are. The
 //! second is promised exactly, so it is tested exactly.
 
+use onward_kernels::cpu::Isa;
 use onward_kernels::ops::registry::{Case, Entry, Tolerance, registry};
-use onward_kernels::{Backend, Reference};
+use onward_kernels::{Backend, Cpu, Reference};
 
 /// Outputs from which the deviation of a case's errors is worth taking.
 const MANY: usize = 256;
 /// What the deviation of `MANY` errors may be above its expectation by chance.
 const CHANCE: f64 = 1.3;
-/// Deviations that one Gaussian error stays within: more happens once in 5e8.
-const SINGLE: f64 = 6.0;
 
 fn run<B: Backend>(name: &str, case: &dyn Case<B>, backend: &B) -> Vec<f32> {
     case.run(backend)
@@ -29,6 +28,7 @@ fn verdict(
     assert_eq!(outputs.len(), expected.len());
     let width = expected.len() / n_rows;
     let (deviation, floor) = (f64::from(tolerance.deviation), f64::from(tolerance.floor));
+    let largest = deviation * f64::from(tolerance.largest);
     let mut squares = 0.0;
     for (row, (outputs, expected)) in outputs
         .chunks(width)
@@ -40,7 +40,7 @@ fn verdict(
         for (column, (&y, &x)) in outputs.iter().zip(expected).enumerate() {
             let error = (f64::from(y) - f64::from(x)) / magnitude;
             squares += error * error;
-            if error.is_nan() || error.abs() > SINGLE * deviation {
+            if error.is_nan() || error.abs() > largest {
                 return Err(format!(
                     "row {row}, column {column} is {y}, not {x}: off by {error:.1e} of the \
                      row's magnitude where the deviation is {deviation:.0e} ({})",
@@ -144,6 +144,7 @@ fn reference_does_not_depend_on_threads() {
 fn faults_are_seen() {
     let tolerance = Tolerance {
         deviation: 1e-3,
+        largest: 6.0,
         floor: 1.0,
         reason: "",
     };
@@ -159,6 +160,33 @@ fn faults_are_seen() {
 }
 
 #[test]
-fn the_reference_agrees_with_itself() {
-    assert_agrees("reference", &Reference::new(), &reference_outputs());
+fn cpu_agrees_with_the_reference() {
+    let expected = reference_outputs();
+    for isa in Isa::available() {
+        let cpu = Cpu::with_isa(2, isa).unwrap();
+        assert_agrees(&format!("cpu ({})", isa.name()), &cpu, &expected);
+    }
+}
+
+#[test]
+fn cpu_rows_stand_alone() {
+    for isa in Isa::available() {
+        let cpu = Cpu::with_isa(2, isa).unwrap();
+        assert_rows_stand_alone(&format!("cpu ({})", isa.name()), &cpu);
+    }
+}
+
+#[test]
+fn cpu_does_not_depend_on_threads() {
+    for isa in Isa::available() {
+        let [one, three] = [1, 3].map(|n| Cpu::with_isa(n, isa).unwrap());
+        for Entry { name, cases } in registry::<Cpu>() {
+            for case in cases {
+                let [one, three] = [&one, &three].map(|cpu| run(name, case.as_ref(), cpu));
+                assert_eq!(one.len(), three.len());
+                let difference = first_difference(&one, &three);
+                assert_eq!(difference, None, "{name} on {}, {case:?}", isa.name());
+            }
+        }
+    }
 }

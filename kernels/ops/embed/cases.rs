@@ -3,7 +3,9 @@
 use super::Embed;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::registry::{Case, Cost, N_ROWS, Prepared, Random, Tolerance, fetch, random_matrix};
+use crate::ops::registry::{
+    Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, random_matrix,
+};
 use crate::quant::Format;
 
 /// A table and how many of its rows to fetch.
@@ -59,6 +61,7 @@ impl<B: Backend> Case<B> for EmbedCase {
     fn tolerance(&self) -> Tolerance {
         Tolerance {
             deviation: 1e-7,
+            largest: NORMAL,
             floor: 1.0,
             reason: "decoding and scaling may round once more or less than the definition",
         }

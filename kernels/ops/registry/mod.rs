@@ -97,12 +97,18 @@ pub trait Prepared<B: Backend> {
     fn outputs(&mut self, backend: &B) -> Result<Vec<f32>>;
 }
 
-/// How far a fast path may be from the reference, as the standard deviation of its error: many
-/// outputs together must not exceed it, and a single one not by more than a Gaussian does.
+/// Deviations that the sum of many small errors stays within: a normal distribution leaves six
+/// once in 5e8.
+pub(crate) const NORMAL: f32 = 6.0;
+
+/// How far a fast path may be from the reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
-    /// Standard deviation of the error, over the root mean square of a row's outputs.
+    /// Standard deviation of the error, over the root mean square of a row's outputs. Derived
+    /// from what is rounded, not from what was seen.
     pub deviation: f32,
+    /// How many deviations a single error may be.
+    pub largest: f32,
     /// Least root mean square to measure against: a row of few outputs may be near zero by
     /// chance where its error is not.
     pub floor: f32,

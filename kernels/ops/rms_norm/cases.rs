@@ -3,7 +3,7 @@
 use super::RmsNorm;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::registry::{Case, Cost, N_ROWS, Prepared, Random, Tolerance, fetch};
+use crate::ops::registry::{Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch};
 
 /// A norm's sizes.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ impl<B: Backend> Case<B> for RmsNormCase {
     fn tolerance(&self) -> Tolerance {
         Tolerance {
             deviation: 2e-7,
+            largest: NORMAL,
             floor: 1.0,
             reason: "the squares may be summed in another order, the product rounded otherwise",
         }

@@ -92,9 +92,11 @@ impl<B: Backend> Case<B> for RopeAppendCase {
 
     fn tolerance(&self) -> Tolerance {
         Tolerance {
-            deviation: 4e-4,
+            // As for attention, with scores of deviation 1: √(1 + 1) · 2.1e-4.
+            deviation: 3e-4,
+            largest: 12.0,
             floor: 0.0,
-            reason: "keys and values may be held in half precision, 2^-11 off at most",
+            reason: "keys and values may be rounded to half precision",
         }
     }
 
