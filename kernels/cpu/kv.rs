@@ -5,12 +5,12 @@
 //!
 //! ```text
 //! keys    [PAGE_TOKENS / 16][head_dim] lines     a line: one element of 16 positions
-//! values  [PAGE_TOKENS][⌈head_dim / 16⌉] lines   a line: 16 elements of one position
+//! values  [⌈head_dim / 16⌉][PAGE_TOKENS] lines   a line: 16 elements of one position
 //! ```
 //!
 //! So the scores of 16 positions come from multiplying lines by broadcast query elements, and
-//! the output from multiplying lines by broadcast weights: no sum across lanes in either. What
-//! is stored is clamped to the finite range of a half.
+//! the output from multiplying lines by broadcast weights: no sum across lanes in either, and
+//! both read on from line to line. What is stored is clamped to the finite range of a half.
 
 use half::f16;
 
@@ -38,7 +38,7 @@ impl LayerPlace {
         KEY_TILES * self.head_dim
     }
 
-    /// Lines of one position's value.
+    /// Lines of one position's value, [`PAGE_TOKENS`] apart.
     pub(crate) fn value_width(self) -> usize {
         self.head_dim.div_ceil(LANES)
     }
@@ -171,12 +171,12 @@ impl Writer<'_> {
             }
         }
 
-        let mut at = (line + place.key_lines() + slot * place.value_width()) * LANES;
+        let mut at = (line + place.key_lines() + slot) * LANES;
         for elements in value.chunks(LANES) {
             s.store_half(s.load_chunk(elements), &mut halves);
             // SAFETY: the line belongs to this slot and head alone.
             unsafe { self.halves.part(at..at + LANES) }.copy_from_slice(&halves);
-            at += LANES;
+            at += PAGE_TOKENS * LANES;
         }
     }
 }

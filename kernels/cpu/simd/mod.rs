@@ -36,10 +36,15 @@ impl Line {
 
 /// What can be read as sixteen lanes.
 pub(crate) trait Lanes: Pod + Sync {
+    /// Whether it is how the KV cache stores them, so that it comes from main memory.
+    const STORED: bool;
+
     fn lanes<S: Simd>(&self, s: S) -> S::F;
 }
 
 impl Lanes for Line {
+    const STORED: bool = false;
+
     #[inline(always)]
     fn lanes<S: Simd>(&self, s: S) -> S::F {
         s.load(&self.0)
@@ -47,6 +52,8 @@ impl Lanes for Line {
 }
 
 impl Lanes for HalfLine {
+    const STORED: bool = true;
+
     #[inline(always)]
     fn lanes<S: Simd>(&self, s: S) -> S::F {
         s.load_half(&self.0)
@@ -83,6 +90,19 @@ pub(crate) trait Simd: Copy {
     fn select(self, mask: u16, x: Self::F, other: Self::F) -> Self::F;
     /// The lanes where `a < b`.
     fn less(self, a: Self::F, b: Self::F) -> u16;
+
+    /// Asks for the cache line at `address` to be brought nearer, if there is one.
+    #[inline(always)]
+    fn prefetch<T>(self, address: *const T) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a hint; it does not fail whatever the address is.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
 
     /// The sum of all lanes, halves added to halves.
     #[inline(always)]
@@ -148,13 +168,30 @@ pub(crate) trait Kernel {
 
 /// Runs `kernel` with the instructions of `isa`, or those the machine has if that is less.
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    if isa == Isa::Avx512 {
+        dispatch_wide(kernel)
+    } else {
+        dispatch_narrow(isa, kernel)
+    }
+}
+
+/// [`dispatch`] for kernels that are only made for AVX-512, whose 32 registers allow larger
+/// blocks.
+pub(crate) fn dispatch_wide<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
-    match isa.min(Isa::detect()) {
+    if Isa::detect() == Isa::Avx512 {
         // SAFETY: the machine has AVX-512, as `detect` found.
-        Isa::Avx512 => return unsafe { avx512::enter(kernel) },
+        return unsafe { avx512::enter(kernel) };
+    }
+    kernel.run(portable::Portable)
+}
+
+/// [`dispatch`] for kernels that are only made for less than AVX-512.
+pub(crate) fn dispatch_narrow<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx2 && Isa::detect() >= Isa::Avx2 {
         // SAFETY: the machine has AVX2, FMA and F16C, as `detect` found.
-        Isa::Avx2 => return unsafe { avx2::enter(kernel) },
-        Isa::Portable => {}
+        return unsafe { avx2::enter(kernel) };
     }
     let _ = isa;
     kernel.run(portable::Portable)

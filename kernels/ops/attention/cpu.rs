@@ -10,6 +10,7 @@
 //! its splits, as they do when there are few tiles: a decoding sequence has one a key head.
 
 mod panel;
+mod state;
 #[cfg(test)]
 mod tests;
 mod tile;

@@ -53,3 +53,47 @@ impl Kernel for Part<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::cpu::testing::{error, machines, noise};
+
+    #[test]
+    fn it_agrees_with_f64_loops() {
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let gelu = |x: f64| {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            x / 2.0 * (1.0 + u.tanh())
+        };
+        let functions: [(Activation, &dyn Fn(f64) -> f64); 2] =
+            [(Activation::Silu, &silu), (Activation::GeluTanh, &gelu)];
+        for cpu in machines() {
+            for (n_rows, width) in [(1, 1), (1, 8960), (7, 24), (300, 33)] {
+                for (activation, function) in functions {
+                    let gate_up: Vec<f32> = (noise(4, n_rows * 2 * width).iter())
+                        .map(|x| x * 9.0)
+                        .collect();
+                    let mut want = Vec::new();
+                    for row in gate_up.chunks(2 * width) {
+                        let (gate, up) = row.split_at(width);
+                        let pairs = gate.iter().zip(up);
+                        want.extend(pairs.map(|(&g, &u)| function(g.into()) * f64::from(u)));
+                    }
+                    let mut out = cpu.buffer(n_rows * width).unwrap();
+                    cpu.gated(Gated {
+                        gate_up: &cpu.upload(&gate_up).unwrap(),
+                        n_rows,
+                        width,
+                        activation,
+                        out: &mut out,
+                    })
+                    .unwrap();
+                    let error = error(&out, &want);
+                    assert!(error < 1e-6, "{activation:?} {n_rows} × {width}: {error:e}");
+                }
+            }
+        }
+    }
+}

@@ -72,3 +72,45 @@ pub(crate) fn normaliser<S: Simd>(s: S, x: &[f32], epsilon: f32) -> f32 {
     let sum = s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
     1.0 / (sum / x.len() as f32 + epsilon).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::cpu::testing::{error, machines, noise};
+
+    #[test]
+    fn it_agrees_with_f64_loops() {
+        for cpu in machines() {
+            for (n_rows, width) in [(1, 1), (7, 24), (64, 640), (300, 100), (3, 9000)] {
+                for accumulate in [false, true] {
+                    let x = noise(1, n_rows * width);
+                    let weight = noise(2, width);
+                    let before = noise(3, n_rows * width + 1);
+                    let mut want = before.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+                    for (x, want) in x.chunks(width).zip(want.chunks_mut(width)) {
+                        let squares = x.iter().map(|&x| f64::from(x) * f64::from(x));
+                        let norm = (squares.sum::<f64>() / width as f64 + 1e-3).sqrt();
+                        for ((want, &x), &weight) in want.iter_mut().zip(x).zip(&weight) {
+                            let y = f64::from(x) / norm * f64::from(weight);
+                            *want = if accumulate { *want + y } else { y };
+                        }
+                    }
+                    let mut out = cpu.upload(&before).unwrap();
+                    cpu.rms_norm(RmsNorm {
+                        x: &cpu.upload(&x).unwrap(),
+                        weight: &cpu.upload(&weight).unwrap(),
+                        n_rows,
+                        width,
+                        epsilon: 1e-3,
+                        accumulate,
+                        out: &mut out,
+                    })
+                    .unwrap();
+                    let error = error(&out, &want);
+                    assert!(error < 1e-6, "{n_rows} × {width}: {error:e}");
+                }
+            }
+        }
+    }
+}

@@ -1,6 +1,9 @@
 //! `rope_append` on the CPU: rows in parallel, each normalised, rotated and stored while it is
 //! in the nearest cache.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Rope, RopeAppend, RopePairs};

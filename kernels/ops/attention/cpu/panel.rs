@@ -1,12 +1,7 @@
 //! The arithmetic of attention on a panel: up to twelve lines (a line is one query head of one
 //! row) that share a key head, against one page of the cache.
 //!
-//! The state of a panel of `R` lines, in vectors of sixteen lanes:
-//!
-//! ```text
-//! m                      the greatest score so far, a lane a line
-//! R × [l | o]            l: Σ e^(s − m), by position modulo 16; o: Σ e^(s − m) · v
-//! ```
+//! The state of a panel is described in [`super::state`].
 //!
 //! Every line is computed as if it were alone: what a score, a sum or an output is made of, and
 //! in which order, depends on positions only, never on `R` or on what the panel's other lines
@@ -16,11 +11,7 @@ use crate::backend::PAGE_TOKENS;
 use crate::cpu::Isa;
 use crate::cpu::kv::KEY_TILES;
 use crate::cpu::math;
-use crate::cpu::simd::{HalfLine, Kernel, LANES, Lanes, Line, Simd, dispatch};
-
-/// The score before any: below all that are finite sums, and finite, so that its difference
-/// to itself is 0.
-const NO_SCORE: f32 = f32::MIN / 2.0;
+use crate::cpu::simd::{Kernel, LANES, Lanes, Line, Simd, dispatch_narrow, dispatch_wide};
 
 /// The lines of the tallest panel.
 pub(super) fn tallest(isa: Isa) -> usize {
@@ -38,24 +29,16 @@ pub(super) fn height(isa: Isa, n_lines: usize) -> usize {
     fitting.copied().unwrap_or(tallest(isa))
 }
 
-/// Vectors of a panel's state.
-pub(super) fn state_len(height: usize, value_width: usize) -> usize {
-    1 + height * (1 + value_width)
-}
-
-/// The state before the first page.
-pub(super) fn clear(state: &mut [Line]) {
-    state.fill(Line::ZERO);
-    state[0] = Line([NO_SCORE; LANES]);
-}
-
 /// One page, as a panel's lines see it.
 #[derive(Clone, Copy)]
 pub(super) struct Page<'a, E> {
     /// `[KEY_TILES][head_dim]`.
     pub(super) keys: &'a [E],
-    /// `[PAGE_TOKENS][value_width]`.
+    /// `[value_width][PAGE_TOKENS]`.
     pub(super) values: &'a [E],
+    /// Keys and values that will be read next: brought nearer meanwhile, since a page is too
+    /// short for the machine to see where it goes on. May be empty.
+    pub(super) next: (&'a [E], &'a [E]),
     /// The positions of the page that a line sees, a bit each; all of them if `None`.
     pub(super) visible: Option<&'a [u32]>,
     /// Bound of the scores.
@@ -70,32 +53,29 @@ pub(super) fn absorb<E: Lanes>(
     page: Page<'_, E>,
     state: &mut [Line],
 ) {
-    macro_rules! absorb {
+    macro_rules! kernel {
         ($height:literal, $tiles:literal, $columns:literal) => {
-            dispatch(
-                isa,
-                Absorb::<E, $height, $tiles, $columns> {
-                    queries: queries.as_chunks().0,
-                    page,
-                    state,
-                },
-            )
+            Absorb::<E, $height, $tiles, $columns> {
+                queries: queries.as_chunks().0,
+                page,
+                state,
+            }
         };
     }
     // Accumulators (lines × tiles, lines × columns) fill the registers without leaving them.
     match (isa == Isa::Avx512, height) {
-        (true, 1) => absorb!(1, 2, 4),
-        (true, 2) => absorb!(2, 2, 4),
-        (true, 3) => absorb!(3, 2, 4),
-        (true, 4) => absorb!(4, 2, 4),
-        (true, 6) => absorb!(6, 2, 4),
-        (true, 7) => absorb!(7, 2, 2),
-        (true, 8) => absorb!(8, 2, 2),
-        (true, _) => absorb!(12, 2, 2),
-        (false, 1) => absorb!(1, 2, 2),
-        (false, 2) => absorb!(2, 1, 2),
-        (false, 4) => absorb!(4, 1, 1),
-        (false, _) => absorb!(6, 1, 1),
+        (true, 1) => dispatch_wide(kernel!(1, 2, 4)),
+        (true, 2) => dispatch_wide(kernel!(2, 2, 4)),
+        (true, 3) => dispatch_wide(kernel!(3, 2, 4)),
+        (true, 4) => dispatch_wide(kernel!(4, 2, 4)),
+        (true, 6) => dispatch_wide(kernel!(6, 2, 4)),
+        (true, 7) => dispatch_wide(kernel!(7, 2, 2)),
+        (true, 8) => dispatch_wide(kernel!(8, 2, 2)),
+        (true, _) => dispatch_wide(kernel!(12, 2, 2)),
+        (false, 1) => dispatch_narrow(isa, kernel!(1, 2, 2)),
+        (false, 2) => dispatch_narrow(isa, kernel!(2, 1, 2)),
+        (false, 4) => dispatch_narrow(isa, kernel!(4, 1, 1)),
+        (false, _) => dispatch_narrow(isa, kernel!(6, 1, 1)),
     }
 }
 
@@ -114,7 +94,7 @@ impl<E: Lanes, const R: usize, const T: usize, const C: usize> Kernel for Absorb
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let mut scores = [[Line::ZERO; KEY_TILES]; R];
-        multiply_keys::<S, E, R, T>(s, self.queries, self.page.keys, &mut scores);
+        multiply_keys::<S, E, R, T>(s, self.queries, &self.page, &mut scores);
         if let Some(cap) = self.page.soft_cap {
             bound(s, cap, &mut scores);
         }
@@ -125,7 +105,13 @@ impl<E: Lanes, const R: usize, const T: usize, const C: usize> Kernel for Absorb
         }
         let (greatest, rows) = self.state.split_at_mut(1);
         let decay = weigh(s, &mut scores, &mut greatest[0], rows);
-        add_values::<S, E, R, C>(s, &scores, seen, &decay, self.page.values, rows);
+        let seen = Seen {
+            weights: &scores,
+            decay,
+            first: seen.trailing_zeros() as usize,
+            last: PAGE_TOKENS - seen.leading_zeros() as usize,
+        };
+        add_values::<S, E, R, C>(s, &self.page, &seen, rows);
     }
 }
 
@@ -134,10 +120,11 @@ impl<E: Lanes, const R: usize, const T: usize, const C: usize> Kernel for Absorb
 fn multiply_keys<S: Simd, E: Lanes, const R: usize, const T: usize>(
     s: S,
     queries: &[[f32; R]],
-    keys: &[E],
+    page: &Page<'_, E>,
     scores: &mut Scores<R>,
 ) {
     let head_dim = queries.len();
+    let (keys, next) = (page.keys, page.next.0);
     for first in (0..KEY_TILES).step_by(T) {
         let mut tiles = [keys; T];
         for (t, tile) in tiles.iter_mut().enumerate() {
@@ -145,6 +132,9 @@ fn multiply_keys<S: Simd, E: Lanes, const R: usize, const T: usize>(
         }
         let mut sums = [[s.splat(0.0); T]; R];
         for (d, query) in queries.iter().enumerate() {
+            if E::STORED && !next.is_empty() {
+                s.prefetch(next.as_ptr().wrapping_add(first * head_dim + d * T));
+            }
             let mut key = [s.splat(0.0); T];
             for t in 0..T {
                 key[t] = tiles[t][d].lanes(s);
@@ -218,55 +208,45 @@ fn weigh<S: Simd, const R: usize>(
     decay
 }
 
-/// `o ← o · decay + Σ weight · v` over the positions from the first to the last in `seen`.
-/// Beyond those may lie what another sequence left, which may be NaN.
+/// What weighs the values of a page.
+struct Seen<'a, const R: usize> {
+    weights: &'a Scores<R>,
+    /// What the output so far is multiplied by, a lane a line.
+    decay: Line,
+    /// The positions that any line sees: from the first to before the last. Beyond may lie what
+    /// another sequence left, which may be NaN.
+    first: usize,
+    last: usize,
+}
+
+/// `o ← o · decay + Σ weight · v`.
 #[inline(always)]
 fn add_values<S: Simd, E: Lanes, const R: usize, const C: usize>(
     s: S,
-    weights: &Scores<R>,
-    seen: u32,
-    decay: &Line,
-    values: &[E],
+    page: &Page<'_, E>,
+    seen: &Seen<'_, R>,
     rows: &mut [Line],
 ) {
     let width = rows.len() / R - 1;
-    let first = seen.trailing_zeros() as usize;
-    let last = PAGE_TOKENS - seen.leading_zeros() as usize;
-    if first >= last {
-        return;
-    }
-    let span = Seen {
-        weights,
-        decay,
-        values: &values[first * width..last * width],
-        first,
-    };
     let mut column = 0;
     while column + C <= width {
-        add_columns::<S, E, R, C>(s, &span, rows, column);
+        add_columns::<S, E, R, C>(s, page, seen, column, rows);
         column += C;
     }
     while column < width {
-        add_columns::<S, E, R, 1>(s, &span, rows, column);
+        add_columns::<S, E, R, 1>(s, page, seen, column, rows);
         column += 1;
     }
 }
 
-/// The weights and values of the positions from `first` on.
-struct Seen<'a, E, const R: usize> {
-    weights: &'a Scores<R>,
-    decay: &'a Line,
-    values: &'a [E],
-    first: usize,
-}
-
-/// [`add_values`] for the vectors `column..column + C` of the output.
+/// [`add_values`] for `C` vectors of the output.
 #[inline(always)]
 fn add_columns<S: Simd, E: Lanes, const R: usize, const C: usize>(
     s: S,
-    seen: &Seen<'_, E, R>,
-    rows: &mut [Line],
+    page: &Page<'_, E>,
+    seen: &Seen<'_, R>,
     column: usize,
+    rows: &mut [Line],
 ) {
     let row_len = rows.len() / R;
     let mut sums = [[s.splat(0.0); C]; R];
@@ -277,12 +257,21 @@ fn add_columns<S: Simd, E: Lanes, const R: usize, const C: usize>(
             sums[r][c] = s.mul(out[c].lanes(s), decay);
         }
     }
-    for (i, value) in seen.values.chunks_exact(row_len - 1).enumerate() {
-        let position = (seen.first + i) % PAGE_TOKENS;
-        let value = &value[column..][..C];
+    let (values, next) = (page.values, page.next.1);
+    let mut columns = [values; C];
+    for (c, of_column) in columns.iter_mut().enumerate() {
+        *of_column = &values[(column + c) * PAGE_TOKENS..][..PAGE_TOKENS];
+    }
+    for position in seen.first..seen.last.min(PAGE_TOKENS) {
+        if E::STORED && !next.is_empty() {
+            for line in (0..C).step_by(2) {
+                let ahead = column * PAGE_TOKENS + position * C + line;
+                s.prefetch(next.as_ptr().wrapping_add(ahead));
+            }
+        }
         let mut v = [s.splat(0.0); C];
         for c in 0..C {
-            v[c] = value[c].lanes(s);
+            v[c] = columns[c][position].lanes(s);
         }
         for (sums, weights) in sums.iter_mut().zip(seen.weights) {
             let weights: &[f32; PAGE_TOKENS] = bytemuck::cast_ref(weights);
@@ -296,75 +285,6 @@ fn add_columns<S: Simd, E: Lanes, const R: usize, const C: usize>(
         let out = &mut rows[r * row_len + 1 + column..][..C];
         for c in 0..C {
             s.store(sums[r][c], &mut out[c].0);
-        }
-    }
-}
-
-/// Adds the state of later positions to that of earlier ones.
-pub(super) struct Merge<'a> {
-    pub(super) height: usize,
-    pub(super) state: &'a mut [Line],
-    pub(super) later: &'a [Line],
-}
-
-impl Kernel for Merge<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (before, after) = (self.state[0].lanes(s), self.later[0].lanes(s));
-        let now = s.max(before, after);
-        let (mut keep, mut take) = (Line::ZERO, Line::ZERO);
-        s.store(math::exp(s, s.sub(before, now)), &mut keep.0);
-        s.store(math::exp(s, s.sub(after, now)), &mut take.0);
-        s.store(now, &mut self.state[0].0);
-        let row_len = (self.state.len() - 1) / self.height;
-        let rows = self.state[1..].chunks_exact_mut(row_len);
-        for (r, (row, later)) in rows.zip(self.later[1..].chunks_exact(row_len)).enumerate() {
-            let (keep, take) = (s.splat(keep.0[r]), s.splat(take.0[r]));
-            for (line, later) in row.iter_mut().zip(later) {
-                let taken = s.mul(later.lanes(s), take);
-                s.store(s.fma(line.lanes(s), keep, taken), &mut line.0);
-            }
-        }
-    }
-}
-
-/// Writes the output of one line of a panel: `o / Σ l`.
-pub(super) struct Finish<'a> {
-    /// The line's part of the state.
-    pub(super) row: &'a [Line],
-    /// `[head_dim]`.
-    pub(super) out: &'a mut [f32],
-}
-
-impl Kernel for Finish<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let total = s.splat(s.sum(self.row[0].lanes(s)));
-        for (o, out) in self.row[1..].iter().zip(self.out.chunks_mut(LANES)) {
-            // Adding 0 makes −0 of underflow 0, whether or not hidden positions did so before.
-            let o = s.add(s.div(o.lanes(s), total), s.splat(0.0));
-            s.store_chunk(o, out);
-        }
-    }
-}
-
-/// Converts lines of halves.
-pub(super) struct Convert<'a> {
-    pub(super) from: &'a [HalfLine],
-    pub(super) to: &'a mut [Line],
-}
-
-impl Kernel for Convert<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for (from, to) in self.from.iter().zip(self.to) {
-            s.store(from.lanes(s), &mut to.0);
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::panel::{self, Convert, Finish, Merge, Page};
+use super::panel::{self, Page};
+use super::state::{self, Convert, Finish, Merge};
 use super::{Job, SPLIT_PAGES};
 use crate::backend::{PAGE_TOKENS, Span};
 use crate::cpu::memory::Shared;
-use crate::cpu::simd::{LANES, Line, dispatch};
+use crate::cpu::simd::{HalfLine, LANES, Lanes, Line, dispatch};
 
 /// See the module's description.
 pub(super) struct Tile<'a> {
@@ -90,7 +91,7 @@ impl<'a> Tile<'a> {
             let panel = Panel {
                 lines: line..n_lines.min(line + height),
                 height,
-                state: at..at + panel::state_len(height, self.value_width),
+                state: at..at + state::len(height, self.value_width),
             };
             (line, at) = (panel.lines.end, panel.state.end);
             (!panel.lines.is_empty()).then_some(panel)
@@ -135,57 +136,82 @@ impl<'a> Tile<'a> {
 
     /// Computes the state after the positions of one split, after [`Tile::begin`].
     pub(super) fn attend(&self, split: usize, state: &mut [Line], work: &mut [Line]) {
-        let job = self.job;
         let (queries, converted) = work.split_at_mut(self.query_lines());
         let queries: &[f32] = bytemuck::cast_slice(queries);
         let alone = self.panels().nth(1).is_none();
         for panel in self.panels() {
-            panel::clear(&mut state[panel.state]);
+            state::clear(&mut state[panel.state]);
         }
         let pages = self.pages();
         let first = pages.start.max(split * SPLIT_PAGES);
         let last = pages.end.min((split + 1) * SPLIT_PAGES);
         for page in first..last {
-            let page_index = self.span.block_table[page];
-            let (keys, values) = job.kv.head(job.layer, page_index, self.kv_head);
-            let (to_keys, to_values) = converted.split_at_mut(keys.len());
-            if !alone {
-                for (from, to) in [(keys, &mut *to_keys), (values, &mut *to_values)] {
-                    dispatch(job.isa, Convert { from, to });
-                }
-            }
-            for panel in self.panels() {
-                let mut visible = [0; LANES];
-                let visible = &mut visible[..panel.height];
-                self.look(page, &panel, visible);
-                if visible.iter().all(|&line| line == 0) {
-                    continue;
-                }
-                let all = visible.iter().all(|&line| line == u32::MAX);
-                let visible = (!all).then_some(&*visible);
-                let queries = &queries[panel.lines.start * job.head_dim..];
-                let queries = &queries[..panel.height * job.head_dim];
-                let state = &mut state[panel.state];
-                let soft_cap = job.soft_cap;
-                if alone {
-                    let page = Page {
-                        keys,
-                        values,
-                        visible,
-                        soft_cap,
-                    };
-                    panel::absorb(job.isa, panel.height, queries, page, state);
+            let (keys, values) = self.stored(page);
+            let soft_cap = self.job.soft_cap;
+            if alone {
+                let next = if page + 1 < pages.end {
+                    self.stored(page + 1)
                 } else {
-                    let (keys, values) = (&*to_keys, &*to_values);
-                    let page = Page {
-                        keys,
-                        values,
-                        visible,
-                        soft_cap,
-                    };
-                    panel::absorb(job.isa, panel.height, queries, page, state);
+                    Default::default()
+                };
+                let lines = Page {
+                    keys,
+                    values,
+                    next,
+                    visible: None,
+                    soft_cap,
+                };
+                self.absorb(page, lines, queries, state);
+            } else {
+                let (to_keys, to_values) = converted.split_at_mut(keys.len());
+                for (from, to) in [(keys, &mut *to_keys), (values, &mut *to_values)] {
+                    dispatch(self.job.isa, Convert { from, to });
                 }
+                let (keys, values) = (&*to_keys, &*to_values);
+                let next = Default::default();
+                let lines = Page {
+                    keys,
+                    values,
+                    next,
+                    visible: None,
+                    soft_cap,
+                };
+                self.absorb(page, lines, queries, state);
             }
+        }
+    }
+
+    /// Keys and values of a page.
+    fn stored(&self, page: usize) -> (&[HalfLine], &[HalfLine]) {
+        let page = self.span.block_table[page];
+        self.job.kv.head(self.job.layer, page, self.kv_head)
+    }
+
+    /// Takes a page into the states of the panels that see something of it.
+    fn absorb<E: Lanes>(
+        &self,
+        page: usize,
+        lines: Page<'_, E>,
+        queries: &[f32],
+        state: &mut [Line],
+    ) {
+        let head_dim = self.job.head_dim;
+        for panel in self.panels() {
+            let mut visible = [0; LANES];
+            let visible = &mut visible[..panel.height];
+            self.look(page, &panel, visible);
+            if visible.iter().all(|&line| line == 0) {
+                continue;
+            }
+            let all = visible.iter().all(|&line| line == u32::MAX);
+            let lines = Page {
+                visible: (!all).then_some(&*visible),
+                ..lines
+            };
+            let queries = &queries[panel.lines.start * head_dim..];
+            let queries = &queries[..panel.height * head_dim];
+            let state = &mut state[panel.state];
+            panel::absorb(self.job.isa, panel.height, queries, lines, state);
         }
     }
 
