@@ -81,8 +81,10 @@ fn assert_agrees<B: Backend>(what: &str, backend: &B, expected: &[Vec<Vec<f32>>]
 fn reference_outputs() -> Vec<Vec<Vec<f32>>> {
     let reference = Reference::new();
     let outputs = |Entry { name, cases }: &Entry<Reference>| {
-        let run = |case: &Box<dyn Case<_>>| run(name, case.as_ref(), &reference);
-        cases.iter().map(run).collect()
+        let cases = cases.iter();
+        cases
+            .map(|case| run(name, case.as_ref(), &reference))
+            .collect()
     };
     registry().iter().map(outputs).collect()
 }

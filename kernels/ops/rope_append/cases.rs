@@ -22,24 +22,37 @@ pub struct RopeAppendCase {
     /// Whether queries and keys are normalised.
     pub norm: bool,
     /// The rotation.
-    pub rope: Option<Rope>,
+    pub rotation: Option<Rotation>,
+}
+
+/// The usual rotation, of base 10000.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation {
+    /// Pairs that turn; elements of a head beyond them stay as they are.
+    pub n_pairs: usize,
+    /// Which elements pair up.
+    pub pairs: RopePairs,
+    /// Multiplies the rotated values.
+    pub attention_factor: f32,
 }
 
 struct Arguments<B: Backend> {
     case: RopeAppendCase,
     shared: sequences::Arguments<B>,
     norms: Option<(B::Buffer, B::Buffer)>,
+    rope: Option<Rope>,
     attended: B::Buffer,
 }
 
-/// The usual rotation of the first `2 · n_pairs` elements.
-fn rope(n_pairs: usize, pairs: RopePairs, attention_factor: f32) -> Option<Rope> {
-    let frequency = |j| 10_000_f32.powf(-(j as f32) / n_pairs as f32);
-    Some(Rope {
-        inverse_frequencies: (0..n_pairs).map(frequency).collect(),
-        attention_factor,
-        pairs,
-    })
+impl Rotation {
+    fn rope(self) -> Rope {
+        let frequency = |j| 10_000_f32.powf(-(j as f32) / self.n_pairs as f32);
+        Rope {
+            inverse_frequencies: (0..self.n_pairs).map(frequency).collect(),
+            attention_factor: self.attention_factor,
+            pairs: self.pairs,
+        }
+    }
 }
 
 pub(crate) fn all() -> Vec<RopeAppendCase> {
@@ -48,32 +61,39 @@ pub(crate) fn all() -> Vec<RopeAppendCase> {
         n_kv_heads,
         head_dim,
     };
-    let case = |heads, lengths: &[(usize, usize)], norm, rope| RopeAppendCase {
+    let case = |heads, lengths: &[(usize, usize)], norm, rotation| RopeAppendCase {
         heads,
         sequences: lengths
             .iter()
             .map(|&(cached, new)| Sequence { cached, new })
             .collect(),
         norm,
-        rope,
+        rotation,
+    };
+    let rotate = |n_pairs, pairs, attention_factor| {
+        Some(Rotation {
+            n_pairs,
+            pairs,
+            attention_factor,
+        })
     };
     let (halves, adjacent) = (RopePairs::Halves, RopePairs::Adjacent);
     let mut cases = vec![
-        case(heads(1, 1, 16), &[(0, 1)], true, rope(8, adjacent, 1.0)),
-        case(heads(2, 1, 80), &[(3, 9)], false, rope(16, halves, 1.0)),
-        case(heads(2, 1, 80), &[(3, 9)], false, rope(16, adjacent, 1.0)),
-        case(heads(6, 2, 128), &[(30, 9)], false, rope(64, halves, 1.2)),
+        case(heads(1, 1, 16), &[(0, 1)], true, rotate(8, adjacent, 1.0)),
+        case(heads(2, 1, 80), &[(3, 9)], false, rotate(16, halves, 1.0)),
+        case(heads(2, 1, 80), &[(3, 9)], false, rotate(16, adjacent, 1.0)),
+        case(heads(6, 2, 128), &[(30, 9)], false, rotate(64, halves, 1.2)),
     ];
     let several = [(0, 5), (31, 2), (600, 1)];
-    for (norm, rope) in [
+    for (norm, rotation) in [
         (false, None),
-        (false, rope(32, halves, 1.0)),
-        (false, rope(32, adjacent, 1.0)),
-        (true, rope(32, halves, 1.0)),
+        (false, rotate(32, halves, 1.0)),
+        (false, rotate(32, adjacent, 1.0)),
+        (true, rotate(32, halves, 1.0)),
     ] {
         let heads = heads(14, 2, 64);
-        cases.extend(N_ROWS.map(|n_rows| case(heads, &[(0, n_rows)], norm, rope.clone())));
-        cases.push(case(heads, &several, norm, rope));
+        cases.extend(N_ROWS.map(|n_rows| case(heads, &[(0, n_rows)], norm, rotation)));
+        cases.push(case(heads, &several, norm, rotation));
     }
     cases
 }
@@ -116,6 +136,7 @@ impl<B: Backend> Case<B> for RopeAppendCase {
             case: self.clone(),
             shared,
             norms: self.norm.then(|| Ok((norm(11)?, norm(12)?))).transpose()?,
+            rope: self.rotation.map(Rotation::rope),
             attended: backend.buffer(attended)?,
         }))
     }
@@ -154,7 +175,7 @@ impl<B: Backend> Prepared<B> for Arguments<B> {
             q_norm: self.norms.as_ref().map(|norms| &norms.0),
             k_norm: self.norms.as_ref().map(|norms| &norms.1),
             epsilon: 1e-6,
-            rope: self.case.rope.as_ref(),
+            rope: self.rope.as_ref(),
             kv: &mut self.shared.kv,
             layer: LAYER,
         })
