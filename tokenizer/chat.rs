@@ -2,8 +2,9 @@
 //!
 //! The environment is the one that `transformers` gives its templates (`trim_blocks`,
 //! `lstrip_blocks`, loop controls, Python's string methods, `raise_exception`, `strftime_now`,
-//! a `tojson` without HTML escapes). A template comes from a file that may be hostile, so its
-//! work and memory are bounded by fuel, its recursion and its output by limits.
+//! a `tojson` without HTML escapes). A template comes from a file that may be hostile: its work
+//! and memory are bounded by fuel, its output by a limit, and it runs on a stack that holds the
+//! deepest nesting that its length and fuel allow.
 
 use std::io::{self, Write};
 
@@ -14,19 +15,27 @@ use serde::{Deserialize, Serialize};
 use crate::TokenizerError;
 use crate::python_compat;
 
-/// Longest template source, in bytes; the longest in use are about 20 KB.
-const MAX_SOURCE: usize = 1 << 20;
+/// Longest template source, in bytes; the longest in use have 17 KB.
+const MAX_SOURCE: usize = 64 << 10;
 /// Fuel of a render apart from what the messages add. One unit is an instruction or 64 bytes of
-/// data, so this bounds a template's own data to 16 MB.
-const BASE_FUEL: u64 = 250_000;
-/// Fuel that each message adds; templates in use spend below 200.
-const FUEL_PER_MESSAGE: u64 = 2_000;
-/// Output beyond the messages' own text, in bytes.
-const MAX_EXTRA_OUTPUT: usize = 4 << 20;
-/// How often a template may repeat the messages' text in its output.
-const MAX_REPEATS: usize = 8;
+/// data; templates in use spend below 1000 on a short conversation.
+const BASE_FUEL: u64 = 20_000;
+/// Fuel that each message adds.
+const FUEL_PER_MESSAGE: u64 = 1_000;
+/// Bytes of message text that add one unit of fuel: enough to copy the text 16 times.
+const BYTES_PER_FUEL: u64 = 4;
+/// Most fuel, however long the conversation: 64 MB of data.
+const MAX_FUEL: u64 = 1_000_000;
+/// Stack of a compilation or a render. Each level of nesting, in the source or in a value, takes
+/// up to 480 bytes of it (measured); a source has a level per byte at most, and building a level
+/// at run time costs 6 units of fuel: 80 MB.
+const STACK: usize = 160 << 20;
 /// Depth of nested blocks, macros and calls.
 const MAX_RECURSION: usize = 100;
+/// Output beyond the messages' own text, in bytes.
+const MAX_EXTRA_OUTPUT: usize = 1 << 20;
+/// How often a template may repeat the messages' text in its output.
+const MAX_REPEATS: usize = 8;
 /// Longest message of an error, in characters: a template may put anything into one.
 const MAX_ERROR: usize = 300;
 const TEMPLATE_NAME: &str = "chat_template";
@@ -59,24 +68,9 @@ impl ChatTemplate {
             let detail = format!("it is {} bytes long, more than {MAX_SOURCE}", source.len());
             return Err(TokenizerError::InvalidTemplate { detail });
         }
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build();
-        environment.set_syntax(syntax.map_err(|error| invalid(&error))?);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_recursion_limit(MAX_RECURSION);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", python_compat::strftime_now);
-        environment.add_filter("tojson", python_compat::tojson);
-        environment
-            .add_template_owned(TEMPLATE_NAME, source.to_owned())
-            .map_err(|error| invalid(&error))?;
+        let environment = on_deep_stack(|| compile(source.to_owned()))?;
         Ok(Self {
-            environment,
+            environment: environment.map_err(|error| invalid(&error))?,
             bos: bos.to_owned(),
             eos: eos.to_owned(),
         })
@@ -93,47 +87,77 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TokenizerError> {
-        let content_len = messages
+        let lengths = messages
             .iter()
-            .map(|message| message.role.len() + message.content.len())
-            .sum::<usize>();
-        let mut environment = self.environment.clone();
-        let fuel = BASE_FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + content_len as u64;
-        environment.set_fuel(Some(fuel));
-        let template = environment
-            .get_template(TEMPLATE_NAME)
-            .map_err(|error| failed(&error))?;
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
-            .collect();
-        let values = context! {
-            messages,
-            add_generation_prompt,
-            bos_token => self.bos.as_str(),
-            eos_token => self.eos.as_str(),
-        };
-        let limit = content_len
+            .map(|message| message.role.len() + message.content.len());
+        let n_bytes: usize = lengths.sum();
+        let fuel =
+            BASE_FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + n_bytes as u64 / BYTES_PER_FUEL;
+        let limit = n_bytes
             .saturating_mul(MAX_REPEATS)
             .saturating_add(MAX_EXTRA_OUTPUT);
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel.min(MAX_FUEL)));
         let mut output = LimitedOutput {
             bytes: Vec::new(),
             limit,
             exceeded: false,
         };
-        if let Err(error) = template.render_captured_to(values, &mut output) {
-            return Err(if output.exceeded {
-                TokenizerError::Render {
-                    detail: format!("its output is longer than {limit} bytes"),
-                }
-            } else {
-                failed(&error)
-            });
+        let rendered = on_deep_stack(|| {
+            let values = context! {
+                messages => messages.iter().map(as_value).collect::<Vec<Value>>(),
+                add_generation_prompt,
+                bos_token => self.bos.as_str(),
+                eos_token => self.eos.as_str(),
+            };
+            let template = environment.get_template(TEMPLATE_NAME)?;
+            template.render_captured_to(values, &mut output).map(drop)
+        })?;
+        match rendered {
+            Ok(()) => String::from_utf8(output.bytes)
+                .map_err(|error| render_error(format!("its output is no text: {error}"))),
+            Err(_) if output.exceeded => Err(render_error(format!(
+                "its output is longer than {limit} bytes"
+            ))),
+            Err(error) => Err(failed(&error)),
         }
-        String::from_utf8(output.bytes).map_err(|error| TokenizerError::Render {
-            detail: format!("its output is no text: {error}"),
-        })
     }
+}
+
+/// The environment of `transformers` with the template compiled in it.
+fn compile(source: String) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()?,
+    );
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_recursion_limit(MAX_RECURSION);
+    environment.set_unknown_method_callback(python_compat::call_method);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", python_compat::strftime_now);
+    environment.add_filter("tojson", python_compat::tojson);
+    environment.add_template_owned(TEMPLATE_NAME, source)?;
+    Ok(environment)
+}
+
+/// Runs the template engine where recursion over hostile input cannot exhaust the stack.
+fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TokenizerError> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("chat-template".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)
+            .map_err(|error| render_error(format!("no thread can be started for it: {error}")))?
+            .join()
+            .map_err(|_| render_error("the template engine panicked".into()))
+    })
+}
+
+fn as_value(message: &Message) -> Value {
+    context! { role => message.role.as_str(), content => message.content.as_str() }
 }
 
 /// Output of a render that refuses to grow beyond a limit.
@@ -169,20 +193,24 @@ fn invalid(error: &Error) -> TokenizerError {
 }
 
 fn failed(error: &Error) -> TokenizerError {
-    let detail = match error.kind() {
-        ErrorKind::OutOfFuel => "it takes too much time or memory".to_owned(),
+    render_error(match error.kind() {
+        ErrorKind::OutOfFuel => "it takes too much time or memory".into(),
         _ => one_line(error),
-    };
+    })
+}
+
+fn render_error(detail: String) -> TokenizerError {
     TokenizerError::Render { detail }
 }
 
-/// What the engine says and where, on one line of bounded length.
+/// What the engine says and where, on one line of bounded length without control characters.
 fn one_line(error: &Error) -> String {
     let message = error
         .detail()
         .map_or_else(|| error.kind().to_string(), str::to_owned);
-    let message: Vec<&str> = message.split_whitespace().collect();
-    let mut text: String = message.join(" ").chars().take(MAX_ERROR).collect();
+    let words = message.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let mut text: String = words.join(" ").chars().take(MAX_ERROR).collect();
     if let Some(line) = error.line() {
         text.push_str(&format!(" (line {line} of the template)"));
     }

@@ -1,14 +1,59 @@
-//! What chat templates expect of Python: `json.dumps` and `datetime.strftime`.
+//! What chat templates expect of Python: string methods, `json.dumps`, `datetime.strftime`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Error, ErrorKind, State};
 
+/// Bytes of a string that cost a unit of fuel when a method works on it.
+const BYTES_PER_METHOD_FUEL: u64 = 16;
 /// Widest indentation of [`tojson`]; it multiplies the output.
 const MAX_INDENT: usize = 16;
 /// Deepest nesting that [`tojson`] follows.
 const MAX_DEPTH: usize = 64;
+
+/// Python's methods of strings, lists and mappings, paid for before they run: their results may
+/// take many times the memory of what they work on.
+pub(crate) fn call_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        state.consume_fuel(text.len() as u64 / BYTES_PER_METHOD_FUEL)?;
+        if method == "format" {
+            state.consume_fuel(format_cost(text, args)?)?;
+        }
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// Bound on the output of `str.format`, in units of fuel of 64 bytes: every field may hold all
+/// arguments and be as wide as the numbers in the format say.
+fn format_cost(format: &str, args: &[Value]) -> Result<u64, Error> {
+    let mut argument_bytes = 0;
+    for arg in args {
+        argument_bytes += match arg.kind() {
+            ValueKind::String => arg.as_str().map_or(0, str::len) as u64,
+            ValueKind::Undefined | ValueKind::None | ValueKind::Bool | ValueKind::Number => 64,
+            kind => {
+                let detail = format!("str.format does not take a {kind}");
+                return Err(Error::new(ErrorKind::InvalidOperation, detail));
+            }
+        };
+    }
+    let n_fields = format.bytes().filter(|&byte| byte == b'{').count() as u64;
+    let numbers = format
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|digits| !digits.is_empty());
+    let widths = numbers.map(|digits| digits.parse().unwrap_or(u64::MAX));
+    let width = widths.fold(0, u64::saturating_add);
+    Ok(n_fields
+        .saturating_mul(argument_bytes)
+        .saturating_add(width)
+        / 64)
+}
 
 /// The filter `tojson` as `transformers` defines it: `json.dumps` with `ensure_ascii=False`.
 pub(crate) fn tojson(
