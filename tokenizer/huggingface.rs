@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{DecoderWrapper, NormalizerWrapper};
 
@@ -20,19 +21,40 @@ impl Tokenizer {
         tokenizer_json: &[u8],
         tokenizer_config: Option<&Value>,
     ) -> Result<Self, TokenizerError> {
-        // Some parts of the crate panic on malformed JSON; what is not an object is caught here.
-        let document: Value =
-            serde_json::from_slice(tokenizer_json).map_err(TokenizerError::file)?;
-        if !document.is_object() {
-            return Err(TokenizerError::file("it is not an object"));
+        let head: Head = serde_json::from_slice(tokenizer_json).map_err(TokenizerError::file)?;
+        if head
+            .model
+            .continuing_subword_prefix
+            .is_some_and(|prefix| !prefix.is_empty())
+        {
+            return Err(TokenizerError::file(
+                "its continuing_subword_prefix is not supported",
+            ));
         }
-        let encoder =
+        let mut encoder =
             tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(TokenizerError::file)?;
+        // Prompts are never cut or filled up, whatever the tokenizer was last used for.
+        encoder
+            .with_truncation(None)
+            .map_err(TokenizerError::file)?;
+        encoder.with_padding(None);
         let spelling = spelling_of(encoder.get_decoder())?;
         let table = table_of(&encoder, spelling)?;
         let special = special_tokens(&encoder, tokenizer_config.unwrap_or(&Value::Null), spelling)?;
         Self::new(Box::new(encoder.into_inner()), Arc::new(table), special)
     }
+}
+
+/// What is looked at before the crate reads the file: a prefix would panic in there when the
+/// tokens do not have it.
+#[derive(Deserialize)]
+struct Head {
+    model: ModelHead,
+}
+
+#[derive(Deserialize)]
+struct ModelHead {
+    continuing_subword_prefix: Option<String>,
 }
 
 /// How token texts spell bytes, told by the decoder.

@@ -7,20 +7,22 @@ use crate::error::{Error, Result};
 use crate::formats::{Gguf, ModelFile};
 
 /// Texts of tokens that end a turn or a text, whatever the file's metadata says.
-const END_TOKENS: [&str; 12] = [
+const END_TOKENS: [&str; 10] = [
     "<|im_end|>",
     "<|endoftext|>",
     "<end_of_turn>",
+    "<end_of_utterance>",
     "<|eot_id|>",
     "<|eom_id|>",
     "<|end_of_text|>",
     "<|end|>",
     "<|return|>",
-    "<EOT>",
-    "_<EOT>",
-    "</s>",
-    "<eos>",
+    "<｜end▁of▁sentence｜>",
 ];
+
+/// The same, where the text alone does not tell: Gemma has `</s>` for text struck through in
+/// HTML. These only count as control tokens.
+const AMBIGUOUS_END_TOKENS: [&str; 4] = ["</s>", "<eos>", "<EOT>", "_<EOT>"];
 
 /// Reads the tokenizer of a model.
 ///
@@ -59,8 +61,7 @@ pub fn tokenizer_from_gguf(file: &Gguf) -> Result<Tokenizer> {
         .flatten()
         .collect();
     for (id, (text, kind)) in tokens.iter().zip(&types).enumerate() {
-        let special = matches!(kind, TokenType::Control | TokenType::UserDefined);
-        if special && END_TOKENS.contains(text) && !stop.contains(&(id as u32)) {
+        if ends_text(text, *kind) && !stop.contains(&(id as u32)) {
             stop.push(id as u32);
         }
     }
@@ -83,6 +84,15 @@ pub fn tokenizer_from_gguf(file: &Gguf) -> Result<Tokenizer> {
         types,
     };
     Ok(Tokenizer::from_vocabulary(&vocabulary)?)
+}
+
+/// Whether a token by its text and type ends a turn or a text.
+fn ends_text(text: &str, kind: TokenType) -> bool {
+    match kind {
+        TokenType::Control => END_TOKENS.contains(&text) || AMBIGUOUS_END_TOKENS.contains(&text),
+        TokenType::UserDefined => END_TOKENS.contains(&text),
+        _ => false,
+    }
 }
 
 fn kind(file: &Gguf) -> Result<VocabularyKind> {
