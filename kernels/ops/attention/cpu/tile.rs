@@ -72,6 +72,12 @@ impl<'a> Tile<'a> {
         first..last
     }
 
+    /// Whether every line sees all of a page, as is so for most pages of a long sequence.
+    fn is_open(&self, page: usize) -> bool {
+        let (first, last) = (self.visible(0), self.visible(self.n_lines() - 1));
+        last.start <= page * PAGE_TOKENS && (page + 1) * PAGE_TOKENS <= first.end
+    }
+
     /// The splits of which any line sees something.
     pub(super) fn splits(&self) -> Range<usize> {
         let pages = self.pages();
@@ -196,16 +202,18 @@ impl<'a> Tile<'a> {
         state: &mut [Line],
     ) {
         let head_dim = self.job.head_dim;
+        let open = self.is_open(page);
         for panel in self.panels() {
-            let mut visible = [0; LANES];
+            let mut visible = [u32::MAX; LANES];
             let visible = &mut visible[..panel.height];
-            self.look(page, &panel, visible);
+            if !open {
+                self.look(page, &panel, visible);
+            }
             if visible.iter().all(|&line| line == 0) {
                 continue;
             }
-            let all = visible.iter().all(|&line| line == u32::MAX);
             let lines = Page {
-                visible: (!all).then_some(&*visible),
+                visible: (!open).then_some(&*visible),
                 ..lines
             };
             let queries = &queries[panel.lines.start * head_dim..];
