@@ -1,9 +1,9 @@
 //! Activations as the kernels read them: packed once an operation, shared by all parts and
 //! threads.
 //!
-//! Tokens come in panels of up to [`PANEL`]. Within a panel the columns are cut into units, and a
+//! Tokens come in panels, as many as the kernels take in a call. Within a panel the columns are cut into units, and a
 //! unit holds its columns for all tokens of the panel, so that a kernel for any few neighbouring
-//! tokens finds them at fixed distances and walks through memory once:
+//! tokens finds them at fixed distances and walks through memory once, from front to back:
 //!
 //! ```text
 //! Int8   unit of 32 columns: [token][32 × i8] then [token] Meta
@@ -19,8 +19,6 @@ use crate::cpu::memory::Bytes;
 use crate::cpu::tiles::GROUP;
 use crate::error::Result;
 
-/// Tokens of a full panel: a multiple of every kernel's largest block.
-pub(super) const PANEL: usize = 24;
 /// Columns under one scale.
 pub(super) const BLOCK: usize = 32;
 /// Below this a block of 32 counts as zero: `127 / amax` would not be finite.
@@ -115,31 +113,39 @@ impl Rows<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     pub(super) encoding: Encoding,
+    /// Tokens of a full panel.
+    panel: usize,
     n_tokens: usize,
     cols: usize,
 }
 
 impl Layout {
-    pub(super) fn new(encoding: Encoding, n_tokens: usize, cols: usize) -> Layout {
+    pub(super) fn new(encoding: Encoding, panel: usize, n_tokens: usize, cols: usize) -> Layout {
         Layout {
             encoding,
+            panel,
             n_tokens,
             cols,
         }
     }
 
+    /// The first token of a panel.
+    pub(super) fn first_token(self, panel: usize) -> usize {
+        panel * self.panel
+    }
+
     pub(super) fn n_panels(self) -> usize {
-        self.n_tokens.div_ceil(PANEL)
+        self.n_tokens.div_ceil(self.panel)
     }
 
     /// Tokens of a panel.
     pub(super) fn width(self, panel: usize) -> usize {
-        (self.n_tokens - panel * PANEL).min(PANEL)
+        (self.n_tokens - self.first_token(panel)).min(self.panel)
     }
 
     /// Where a panel begins.
     pub(super) fn offset(self, panel: usize) -> usize {
-        panel * PANEL * self.token_bytes()
+        self.first_token(panel) * self.token_bytes()
     }
 
     /// Bytes from one unit of a panel to the next.
@@ -177,7 +183,7 @@ impl Scratch {
 pub(super) fn pack_panel(layout: Layout, x: &[f32], rows: Rows<'_>, panel: usize, out: &mut [u8]) {
     let width = layout.width(panel);
     for token in 0..width {
-        let start = rows.get(panel * PANEL + token) * layout.cols;
+        let start = rows.get(layout.first_token(panel) + token) * layout.cols;
         let x = &x[start..start + layout.cols];
         match layout.encoding {
             Encoding::Int8 => pack_int8(x, token, width, out),
@@ -187,76 +193,97 @@ pub(super) fn pack_panel(layout: Layout, x: &[f32], rows: Rows<'_>, panel: usize
     }
 }
 
+// Plain loops over fixed-size arrays from here on, no iterator adaptors: those are not always
+// inlined into code for other instructions, and a loop around a call is not made vector code.
+
 #[inline(always)]
 fn pack_int8(x: &[f32], token: usize, width: usize, out: &mut [u8]) {
-    let units = out.chunks_exact_mut(width * (BLOCK + size_of::<Meta>()));
+    const META: usize = size_of::<Meta>();
+    let stride = width * (BLOCK + META);
     let (blocks, rest) = x.as_chunks::<BLOCK>();
     let mut padded = [0.0; BLOCK];
     padded[..rest.len()].copy_from_slice(rest);
-    let blocks = blocks
-        .iter()
-        .chain([&padded])
-        .chain(std::iter::repeat(&[0.0; BLOCK]));
-    for (unit, block) in units.zip(blocks) {
-        let (q, meta) = quantise(block);
-        let (values, metas) = unit.split_at_mut(width * BLOCK);
-        values[token * BLOCK..][..BLOCK].copy_from_slice(bytemuck::bytes_of(&q));
-        metas[token * size_of::<Meta>()..][..size_of::<Meta>()]
-            .copy_from_slice(bytemuck::bytes_of(&meta));
+    for index in 0..out.len() / stride {
+        let unit = &mut out[index * stride..(index + 1) * stride];
+        let meta = if index < blocks.len() {
+            quantise(&blocks[index], &mut unit[token * BLOCK..])
+        } else {
+            // The last columns, then none.
+            let meta = quantise(&padded, &mut unit[token * BLOCK..]);
+            padded = [0.0; BLOCK];
+            meta
+        };
+        let start = width * BLOCK + token * META;
+        unit[start..start + META].copy_from_slice(bytemuck::bytes_of(&meta));
     }
 }
 
-/// Quantises to the nearest multiple of `amax / 127`, ties to even. A block with NaN or infinity
-/// gets a NaN scale: it must not vanish in an integer.
+/// Quantises to the nearest multiple of `amax / 127`, ties to even, into the first 32 bytes of
+/// `out`. A block with NaN or infinity gets a NaN scale: it must not vanish in an integer.
 #[inline(always)]
-fn quantise(x: &[f32; BLOCK]) -> ([i8; BLOCK], Meta) {
+fn quantise(x: &[f32; BLOCK], out: &mut [u8]) -> Meta {
     // Bits of absolute values order as the values do, with NaN above infinity.
     let mut amax = 0u32;
     for x in x {
         amax = amax.max(x.to_bits() & 0x7fff_ffff);
     }
     let amax = f32::from_bits(amax);
-    let (scale, inverse) = match amax {
-        a if a < SMALLEST => (0.0, 0.0),
-        a if a.is_finite() => (a / 127.0, 127.0 / a),
-        _ => (f32::NAN, 0.0),
+    let (scale, inverse) = if amax < SMALLEST {
+        (0.0, 0.0)
+    } else if amax.is_finite() {
+        (amax / 127.0, 127.0 / amax)
+    } else {
+        (f32::NAN, 0.0)
     };
     // Adding 1.5 · 2^23 rounds to an integer, which then is the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let mut q = [0i32; BLOCK];
-    for (q, x) in q.iter_mut().zip(x) {
-        *q = (x * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+    for i in 0..BLOCK {
+        q[i] = (x[i] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
     }
     if !amax.is_finite() {
         q = [0; BLOCK];
     }
-    let (first, second) = q.split_at(BLOCK / 2);
-    let halves = [first.iter().sum::<i32>(), second.iter().sum::<i32>()];
+    let mut halves = [0i32; 2];
+    for q in &q[..BLOCK / 2] {
+        halves[0] += q;
+    }
+    for q in &q[BLOCK / 2..] {
+        halves[1] += q;
+    }
+    let mut bytes = [0u8; BLOCK];
+    for i in 0..BLOCK {
+        bytes[i] = q[i] as u8;
+    }
+    out[..BLOCK].copy_from_slice(&bytes);
     let sum = halves[0] + halves[1];
-    let meta = Meta {
+    Meta {
         scale,
         minus_sum: -sum,
         minus_half_sums: [-halves[0], -halves[1]],
         scaled_sum: scale * sum as f32,
-    };
-    (q.map(|q| q as i8), meta)
+    }
 }
 
 #[inline(always)]
 fn pack_f32(x: &[f32], token: usize, width: usize, out: &mut [u8]) {
     let values: &mut [f32] = bytemuck::cast_slice_mut(out);
-    let xs = x.iter().copied().chain(std::iter::repeat(0.0));
-    for (unit, x) in values.chunks_exact_mut(width).zip(xs) {
-        unit[token] = x;
+    for col in 0..values.len() / width {
+        values[col * width + token] = if col < x.len() { x[col] } else { 0.0 };
     }
 }
 
 #[inline(always)]
 fn pack_bf16(x: &[f32], token: usize, width: usize, out: &mut [u8]) {
     let pairs: &mut [u32] = bytemuck::cast_slice_mut(out);
-    for (unit, x) in pairs.chunks_exact_mut(width).zip(x.chunks(2)) {
-        let second = x.get(1).map_or(0, |&x| bf16_bits(x));
-        unit[token] = bf16_bits(x[0]) | second << 16;
+    for index in 0..pairs.len() / width {
+        let first = bf16_bits(x[2 * index]);
+        let second = if 2 * index + 1 < x.len() {
+            bf16_bits(x[2 * index + 1])
+        } else {
+            0
+        };
+        pairs[index * width + token] = first | second << 16;
     }
 }
 
@@ -279,7 +306,9 @@ mod tests {
     #[test]
     fn blocks_quantise_to_the_nearest_step_and_know_their_sums() {
         let x: [f32; BLOCK] = std::array::from_fn(|i| (i as f32 * 1.3).sin() * 3.0 - 1.0);
-        let (q, meta) = quantise(&x);
+        let mut q = [0; BLOCK];
+        let meta = quantise(&x, &mut q);
+        let q = q.map(|q| q as i8);
         let amax = x.iter().fold(0.0f32, |a, x| a.max(x.abs()));
         assert_eq!(meta.scale, amax / 127.0);
         for (x, q) in x.iter().zip(q) {
@@ -296,11 +325,13 @@ mod tests {
         for (value, zero) in [(f32::NAN, false), (f32::INFINITY, false), (1e-40, true)] {
             let mut x = [0.0; BLOCK];
             x[7] = value;
-            let (q, meta) = quantise(&x);
+            let mut q = [1; BLOCK];
+            let meta = quantise(&x, &mut q);
             assert_eq!((q, meta.minus_sum), ([0; BLOCK], 0));
             assert_eq!((meta.scale == 0.0, meta.scale.is_nan()), (zero, !zero));
         }
-        let (q, _) = quantise(&[f32::MAX; BLOCK]);
+        let mut q = [0; BLOCK];
+        quantise(&[f32::MAX; BLOCK], &mut q);
         assert_eq!(q, [127; BLOCK]);
     }
 }

@@ -6,6 +6,7 @@
 //! the integer sums begin at `−offset · Σ q` of the activations.
 
 use std::arch::x86_64::*;
+use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 
 use super::activations::Meta;
 use super::avx512_unpack::Unpack;
@@ -46,10 +47,40 @@ pub(super) const fn six_bit_kernels<U: Unpack>() -> [Kernel; 8] {
     ]
 }
 
-/// See [`Expand`](super::kernel::Expand).
+/// See [`Expand`](super::kernel::Expand). The kernels' own unpacking, so the same values.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) unsafe fn expand_q6k(steps: &[u8], out: &mut [Expanded]) {
-    super::plain::expand_steps::<StepQ6K>(steps, out);
+    let steps: &[StepQ6K] = bytemuck::cast_slice(steps);
+    for (step, groups) in steps.iter().zip(out.as_chunks_mut::<4>().0) {
+        for (index, group) in groups.iter_mut().enumerate() {
+            // SAFETY: the caller vouches for the instructions; every store is 64 bytes to an
+            // array of 64 bytes, aligned to them.
+            unsafe {
+                let scales = step.scales(&(), index);
+                _mm512_store_ps(group.scales[0].as_mut_ptr(), scales[0]);
+                _mm512_store_ps(group.scales[1].as_mut_ptr(), scales[1]);
+                _mm512_store_ps(group.scales[2].as_mut_ptr(), scales[2]);
+                _mm512_store_ps(group.scales[3].as_mut_ptr(), scales[3]);
+                store_vectors::<0>(step, index, group);
+                store_vectors::<4>(step, index, group);
+                store_vectors::<8>(step, index, group);
+                store_vectors::<12>(step, index, group);
+            }
+        }
+    }
+}
+
+/// Unpacks four vectors of a group.
+#[inline(always)]
+unsafe fn store_vectors<const FIRST: usize>(step: &StepQ6K, index: usize, group: &mut Expanded) {
+    // SAFETY: as for `expand_q6k`.
+    unsafe {
+        let q = group.q.as_mut_ptr().cast::<__m512i>();
+        _mm512_store_si512(q.add(FIRST), step.vector(index, FIRST));
+        _mm512_store_si512(q.add(FIRST + 1), step.vector(index, FIRST + 1));
+        _mm512_store_si512(q.add(FIRST + 2), step.vector(index, FIRST + 2));
+        _mm512_store_si512(q.add(FIRST + 3), step.vector(index, FIRST + 3));
+    }
 }
 
 /// See [`Kernel`].
@@ -66,22 +97,31 @@ unsafe fn kernel<U: Unpack, const N: usize>(call: &Call) {
             for group in 0..U::COLS / GROUP {
                 let scales = step.scales(&header, group);
                 let mins = step.mins(&header, group);
-                for half in 0..2 {
-                    let block = Block {
-                        step,
-                        group,
-                        half,
-                        acts,
-                        meta,
-                    };
-                    if U::Source::SCALE_COLS == 32 {
-                        block.add::<N>(&mut acc, scales[half], mins[half]);
-                    } else {
-                        block.add_by_16::<N>(&mut acc, [scales[2 * half], scales[2 * half + 1]]);
-                    }
-                    acts = acts.add(call.unit_stride);
-                    meta = meta.byte_add(call.unit_stride);
+                // Written out, not a loop: which half it is decides shifts and addresses. The
+                // fences are no instructions: they keep the compiler from beginning one half's
+                // integer sums beside the other's, for which there are no registers.
+                Block {
+                    step,
+                    group,
+                    half: 0,
+                    acts,
+                    meta,
                 }
+                .add(&mut acc, &scales, &mins);
+                compiler_fence(SeqCst);
+                acts = acts.add(call.unit_stride);
+                meta = meta.byte_add(call.unit_stride);
+                Block {
+                    step,
+                    group,
+                    half: 1,
+                    acts,
+                    meta,
+                }
+                .add(&mut acc, &scales, &mins);
+                compiler_fence(SeqCst);
+                acts = acts.add(call.unit_stride);
+                meta = meta.byte_add(call.unit_stride);
             }
         }
         finish(call, acc);
@@ -134,9 +174,27 @@ struct Block<'a, U> {
 }
 
 impl<U: Unpack> Block<'_, U> {
+    /// Adds 32 columns.
+    #[inline(always)]
+    unsafe fn add<const N: usize>(
+        &self,
+        acc: &mut [__m512; N],
+        scales: &[__m512; 4],
+        mins: &[__m512; 2],
+    ) {
+        // SAFETY: as for `kernel`.
+        unsafe {
+            if U::Source::SCALE_COLS == 32 {
+                self.add_by_32(acc, scales[self.half], mins[self.half]);
+            } else {
+                self.add_by_16(acc, [scales[2 * self.half], scales[2 * self.half + 1]]);
+            }
+        }
+    }
+
     /// Adds 32 columns under one scale.
     #[inline(always)]
-    unsafe fn add<const N: usize>(&self, acc: &mut [__m512; N], scale: __m512, min: __m512) {
+    unsafe fn add_by_32<const N: usize>(&self, acc: &mut [__m512; N], scale: __m512, min: __m512) {
         // SAFETY: as for `kernel`.
         unsafe {
             let mut sums = [_mm512_setzero_si512(); N];
@@ -145,8 +203,18 @@ impl<U: Unpack> Block<'_, U> {
                     *sum = offset::<U>((*self.meta.add(t)).minus_sum);
                 }
             }
-            self.dot_16(&mut sums, 0);
-            self.dot_16(&mut sums, 1);
+            if N <= 4 {
+                // Two chains: few tokens wait for latency, not for the multipliers.
+                let mut second = [_mm512_setzero_si512(); N];
+                self.dot_16(&mut sums, 0);
+                self.dot_16(&mut second, 1);
+                for (sum, second) in sums.iter_mut().zip(second) {
+                    *sum = _mm512_add_epi32(*sum, second);
+                }
+            } else {
+                self.dot_16(&mut sums, 0);
+                self.dot_16(&mut sums, 1);
+            }
             for t in 0..N {
                 let meta = &*self.meta.add(t);
                 let scale = _mm512_mul_ps(scale, _mm512_set1_ps(meta.scale));

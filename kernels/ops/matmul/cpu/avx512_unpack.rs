@@ -1,4 +1,7 @@
 //! Weights of each format as AVX-512 kernels read them, straight from tiles.
+//!
+//! No closures and no `map` over vectors: what is not `#[inline(always)]` may become a function
+//! of its own, which has no AVX-512 and so calls a function for each instruction.
 
 use std::arch::x86_64::*;
 
@@ -55,6 +58,12 @@ unsafe fn halves(halves: &HalfLanes) -> __m512 {
 }
 
 #[inline(always)]
+unsafe fn minus_halves(lanes: &HalfLanes) -> __m512 {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe { _mm512_xor_ps(halves(lanes), _mm512_set1_ps(-0.0)) }
+}
+
+#[inline(always)]
 unsafe fn sixteen_bytes(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: 16 bytes are read.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
@@ -77,9 +86,18 @@ unsafe fn shift_left(x: __m512i, by: i32) -> __m512i {
 unsafe fn nibble(nibbles: &[Lanes; 8], c: usize) -> __m512i {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
-        let packed = shift_left(load(&nibbles[c % 8]), if c < 8 { 0 } else { -4 });
-        _mm512_and_si512(packed, _mm512_set1_epi8(15))
+        low_nibbles(shift_left(
+            load(&nibbles[c % 8]),
+            if c < 8 { 0 } else { -4 },
+        ))
     }
+}
+
+/// The low four bits of each byte.
+#[inline(always)]
+unsafe fn low_nibbles(x: __m512i) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe { _mm512_and_si512(x, _mm512_set1_epi8(15)) }
 }
 
 /// `low | (high & mask)`.
@@ -125,8 +143,7 @@ macro_rules! unpack_blocks32 {
                 unsafe fn mins(&self, _header: &(), _group: usize) -> [__m512; 2] {
                     // SAFETY: the caller vouches for the instructions.
                     unsafe {
-                        let minus = _mm512_set1_ps(-0.0);
-                        self.$mins.map(|m| _mm512_xor_ps(halves(&m), minus))
+                        [minus_halves(&self.$mins[0]), minus_halves(&self.$mins[1])]
                     }
                 }
             )?
@@ -160,14 +177,19 @@ unsafe fn affine_bytes(affine: &Affine) -> AffineBytes {
     unsafe {
         let (scale, min) = (load(&affine.scale_low), load(&affine.min_low));
         let upper = load(&affine.upper);
-        let low = _mm512_set1_epi8(15);
-        let early = |x| _mm512_and_si512(x, low);
-        let late = |x| _mm512_and_si512(shift_left(x, -4), low);
         std::mem::transmute::<[__m512i; 4], AffineBytes>([
-            or_masked(early(scale), shift_left(upper, 4), 0x30),
-            or_masked(late(scale), shift_left(upper, 2), 0x30),
-            or_masked(early(min), upper, 0x30),
-            or_masked(late(min), shift_left(upper, -2), 0x30),
+            or_masked(low_nibbles(scale), shift_left(upper, 4), 0x30),
+            or_masked(
+                low_nibbles(shift_left(scale, -4)),
+                shift_left(upper, 2),
+                0x30,
+            ),
+            or_masked(low_nibbles(min), upper, 0x30),
+            or_masked(
+                low_nibbles(shift_left(min, -4)),
+                shift_left(upper, -2),
+                0x30,
+            ),
         ])
     }
 }
@@ -178,11 +200,12 @@ unsafe fn affine_scales(d: &HalfLanes, bytes: &[[u8; TILE_ROWS]; 8], group: usiz
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         let d = halves(d);
-        let scale = |block: usize| {
-            let bytes = _mm512_cvtepu8_epi32(sixteen_bytes(&bytes[block]));
-            _mm512_mul_ps(d, _mm512_cvtepi32_ps(bytes))
-        };
-        [scale(2 * group), scale(2 * group + 1)]
+        let first = _mm512_cvtepu8_epi32(sixteen_bytes(&bytes[2 * group]));
+        let second = _mm512_cvtepu8_epi32(sixteen_bytes(&bytes[2 * group + 1]));
+        [
+            _mm512_mul_ps(d, _mm512_cvtepi32_ps(first)),
+            _mm512_mul_ps(d, _mm512_cvtepi32_ps(second)),
+        ]
     }
 }
 
@@ -230,6 +253,16 @@ unpack_affine!(StepQ5K, |this, group, c| {
     five_bits(&bits.nibbles, &bits.high, c)
 });
 
+/// `d · bytes`, signed.
+#[inline(always)]
+unsafe fn signed_scale(d: __m512, bytes: &[u8; TILE_ROWS]) -> __m512 {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let scale = _mm512_cvtepi8_epi32(sixteen_bytes(bytes));
+        _mm512_mul_ps(d, _mm512_cvtepi32_ps(scale))
+    }
+}
+
 impl Unpack for StepQ6K {
     type Source = StepQ6K;
     const COLS: usize = <StepQ6K as Step>::COLS;
@@ -244,10 +277,12 @@ impl Unpack for StepQ6K {
         unsafe {
             let d = halves(&self.d);
             let scales: &[[u8; 16]; 4] = bytemuck::cast_ref(&self.groups[group].scales);
-            scales.map(|bytes| {
-                let bytes = _mm512_cvtepi8_epi32(sixteen_bytes(&bytes));
-                _mm512_mul_ps(d, _mm512_cvtepi32_ps(bytes))
-            })
+            [
+                signed_scale(d, &scales[0]),
+                signed_scale(d, &scales[1]),
+                signed_scale(d, &scales[2]),
+                signed_scale(d, &scales[3]),
+            ]
         }
     }
 
@@ -278,9 +313,15 @@ impl Unpack for ExpandedQ6K {
     #[inline(always)]
     unsafe fn scales(&self, _header: &(), _group: usize) -> [__m512; 4] {
         // SAFETY: the caller vouches for the instructions.
-        self.0
-            .scales
-            .map(|scales| unsafe { _mm512_loadu_ps(scales.as_ptr()) })
+        unsafe {
+            let scales = &self.0.scales;
+            [
+                _mm512_load_ps(scales[0].as_ptr()),
+                _mm512_load_ps(scales[1].as_ptr()),
+                _mm512_load_ps(scales[2].as_ptr()),
+                _mm512_load_ps(scales[3].as_ptr()),
+            ]
+        }
     }
 
     #[inline(always)]

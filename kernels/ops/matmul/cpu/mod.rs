@@ -92,10 +92,12 @@ pub(crate) fn product(cpu: &Cpu, product: Product<'_>) -> Result<()> {
         .iter()
         .map(|part| method(cpu.isa, has_bf16, part.format, n_tokens))
         .collect();
+    // What a part's kernels take in a call suits the other parts in halves and thirds.
+    let panel = methods.iter().map(|m| m.kernels.len()).max().unwrap_or(1);
     let mut all_packed = Vec::with_capacity(packed.len());
     for (encoding, scratch) in Encoding::ALL.into_iter().zip(packed) {
         if methods.iter().any(|method| method.encoding == encoding) {
-            let layout = Layout::new(encoding, n_tokens, product.weight.cols());
+            let layout = Layout::new(encoding, panel, n_tokens, product.weight.cols());
             let bytes = scratch.reserve(layout.bytes())?;
             pack(cpu, layout, &product, bytes);
             all_packed.push(Packed { layout, bytes });

@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::activations::{Encoding, Layout, Meta, PANEL};
+use super::activations::{Encoding, Layout, Meta};
 use super::kernel::{Call, Method};
 use crate::cpu::matrix::Part;
 use crate::cpu::memory::Shared;
@@ -149,7 +149,7 @@ impl<'a> PartPlan<'a> {
                         .bias
                         .filter(|_| first)
                         .map(|bias| &bias[row..row + n_rows]);
-                    let start = (panel * PANEL + token) * to.rows + row;
+                    let start = (layout.first_token(panel) + token) * to.rows + row;
                     let call = Call {
                         steps: steps(tile),
                         n_steps: chunk.n_steps,
