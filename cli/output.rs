@@ -93,13 +93,34 @@ pub(crate) fn note(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// The most characters of an error; a list of tensors that do not fit a model takes several
+/// hundred.
+const MAX_ERROR: usize = 1000;
+
 /// Writes `error` and its causes to stderr as one line.
 pub(crate) fn error(error: &anyhow::Error) {
-    let sentence = format!("{error:#}").replace(['\n', '\r'], " ");
+    let sentence = one_line(&format!("{error:#}"), MAX_ERROR);
     note(format_args!(
         "{} {sentence}",
         Style::stderr().alarm("error:")
     ));
+}
+
+/// Text that may come out of a model file, as the terminal may have it: on one line, with what
+/// would not be visible escaped, and of at most `limit` characters.
+pub(crate) fn one_line(text: &str, limit: usize) -> String {
+    let mut line = String::new();
+    for c in text.chars().take(limit) {
+        match c {
+            '"' | '\'' | '\\' => line.push(c),
+            c if c.is_whitespace() => line.push(' '),
+            c => line.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(limit).is_some() {
+        line.push('…');
+    }
+    line
 }
 
 /// `1 token`, `2 tokens`.
@@ -131,6 +152,17 @@ pub(crate) fn token(tokenizer: &Tokenizer, id: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_a_file_does_not_steer_the_terminal() {
+        assert_eq!(one_line("It's \"Ünï\\ 日本\"", 99), "It's \"Ünï\\ 日本\"");
+        assert_eq!(
+            one_line("a\n\tb\u{1b}[2J\u{202e}", 99),
+            "a  b\\u{1b}[2J\\u{202e}"
+        );
+        assert_eq!(one_line("日本語", 2), "日本…");
+        assert_eq!(one_line("日本", 2), "日本");
+    }
 
     #[test]
     fn sizes_read_well_at_every_scale() {

@@ -207,7 +207,7 @@ fn report(inspection: &Inspection, style: Style) -> String {
     let Inspection { shape, memory, .. } = inspection;
     let mut out = String::new();
     let title = match &inspection.name {
-        Some(name) => format!("{name} ({})", inspection.family),
+        Some(name) => format!("{} ({})", output::one_line(name, 100), inspection.family),
         None => inspection.family.clone(),
     };
     let _ = writeln!(out, "{}", style.bold(title));
