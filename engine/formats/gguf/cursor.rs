@@ -83,16 +83,18 @@ impl<'a> Cursor<'a> {
             .map_err(|_| self.malformed(format!("{what} is not valid UTF-8 (at byte {start})")))
     }
 
-    /// Refuses a count of things that cannot all be in the file, each being at least
-    /// `min_bytes` long, or that is beyond `limit`.
+    /// Refuses a count of things that is beyond `limit`, or of which, each being at least
+    /// `min_bytes` long, there is no room for so many; `claimant` is what counts them.
     pub(super) fn count(
         &self,
         count: u64,
         limit: u64,
         min_bytes: usize,
-        what: &str,
+        claimant: &str,
+        things: &str,
     ) -> Result<usize, FormatError> {
-        let refuse = |why: String| self.malformed(format!("claims {count} {what}, {why}"));
+        let refuse =
+            |why: String| self.malformed(format!("{claimant} claims {count} {things}, {why}"));
         if count > limit {
             return Err(refuse(format!("and {limit} is the most")));
         }

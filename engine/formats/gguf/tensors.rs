@@ -27,7 +27,13 @@ pub(super) fn read(
     alignment: u64,
 ) -> Result<TensorTable, FormatError> {
     // An entry is at least a name's length, a number of dimensions, one of these, type, offset.
-    let count = cursor.count(count, MAX_TENSORS, 8 + 4 + 8 + 4 + 8, "tensors")?;
+    let count = cursor.count(
+        count,
+        MAX_TENSORS,
+        8 + 4 + 8 + 4 + 8,
+        "the header",
+        "tensors",
+    )?;
     let described = (0..count)
         .map(|index| describe(cursor, index, alignment))
         .collect::<Result<Vec<_>, _>>()?;

@@ -217,7 +217,13 @@ pub(super) type Metadata = (Vec<(String, Value)>, HashMap<String, usize>);
 /// Reads `count` pairs of key and value.
 pub(super) fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<Metadata, FormatError> {
     // A pair is at least a key's length, a value type and one byte of value.
-    let count = cursor.count(count, MAX_METADATA, 8 + 4 + 1, "metadata pairs")?;
+    let count = cursor.count(
+        count,
+        MAX_METADATA,
+        8 + 4 + 1,
+        "the header",
+        "metadata pairs",
+    )?;
     let mut pairs = Vec::with_capacity(count);
     let mut keys = HashMap::with_capacity(count);
     for index in 0..count {
@@ -258,12 +264,7 @@ fn read_array(cursor: &mut Cursor<'_>, what: &str) -> Result<Array, FormatError>
     let count = cursor.u64(what)?;
     // A string is at least its length.
     let min_bytes = element.size().unwrap_or(8);
-    let len = cursor
-        .count(count, MAX_ARRAY, min_bytes, "elements")
-        .map_err(|error| match error {
-            FormatError::Malformed { detail, .. } => cursor.malformed(format!("{what} {detail}")),
-            other => other,
-        })?;
+    let len = cursor.count(count, MAX_ARRAY, min_bytes, what, "elements")?;
     let start = cursor.position();
     match element {
         ValueType::Array => return Err(cursor.malformed(format!("{what} is an array of arrays"))),
