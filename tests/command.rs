@@ -20,7 +20,8 @@ pub struct Ended {
     pub stderr: String,
     /// From its start to its end.
     pub elapsed: Duration,
-    /// The most memory it had in RAM at a time, in bytes, mapped files included.
+    /// The most memory it had in RAM at a time, in bytes, mapped files included. Never less than
+    /// what the test itself has had, whose memory a child has until it becomes another program.
     pub peak_memory: u64,
 }
 

@@ -1,6 +1,6 @@
 //! Files that are sound as GGUF and describe no model that could run.
 
-use super::{Broken, changed};
+use super::{Broken, changed, vocabulary};
 use crate::gguf_file::{GgufFile, Meta, TensorSpec};
 use crate::tiny_model;
 
@@ -12,8 +12,7 @@ pub fn all() -> Vec<Broken> {
     all.extend(mistyped(&base));
     all.extend(tensors(&base));
     all.extend(weights(&base));
-    all.extend(vocabularies(&base));
-    all.extend(byte_level_vocabularies());
+    all.extend(vocabulary::all(&base));
     all
 }
 
@@ -43,7 +42,7 @@ fn numbers(base: &GgufFile) -> Vec<Broken> {
         ("block_count", u32::MAX, "4294967295"),
         ("context_length", 0, "context"),
         ("embedding_length", 0, ""),
-        ("embedding_length", 32, "token_embd.weight"),
+        ("embedding_length", 32, ""),
         ("embedding_length", u32::MAX, "4294967295"),
         ("feed_forward_length", 0, "feed-forward"),
         ("feed_forward_length", 512, "ffn_"),
@@ -79,6 +78,7 @@ fn mistyped(base: &GgufFile) -> Vec<Broken> {
     let cases = [
         ("general.architecture", Meta::U32(1)),
         ("general.architecture", Meta::Str("mamba".to_owned())),
+        ("general.architecture", Meta::Str("long".repeat(10_000))),
         ("llama.block_count", text()),
         ("llama.block_count", Meta::I32(-2)),
         ("llama.embedding_length", Meta::F32(64.0)),
@@ -102,7 +102,7 @@ fn mistyped(base: &GgufFile) -> Vec<Broken> {
         .map(|(key, value)| {
             let name = format!("{key} = {value:.40?}");
             let says = match &value {
-                Meta::Str(text) if text.len() > 3 => text.clone(),
+                Meta::Str(text) if text.len() > 3 => text.chars().take(40).collect(),
                 _ => key.to_owned(),
             };
             Broken::new(name, &changed(base, |f| f.set(key, value)), &says)
@@ -135,13 +135,13 @@ fn tensors(base: &GgufFile) -> Vec<Broken> {
                 offset: None,
             });
         });
-        Broken::new(name, &file, tensor)
+        Broken::new(name, &file, tensor.split('\n').next().unwrap_or(tensor))
     };
     missing
         .chain([
             extra("a tensor of no meaning", "blk.0.attn_mystery.weight"),
             extra("a layer too many", "blk.2.attn_q.weight"),
-            extra("a tensor with a hostile name", "../../etc/passwd"),
+            extra("a tensor that clears the screen", "two\n\x1b[2Jlines"),
             dims("a transposed matrix", "blk.0.ffn_up.weight", &[256, 64]),
             dims("a flat matrix", "blk.0.attn_q.weight", &[64 * 64]),
             dims("a cubic matrix", "blk.0.attn_q.weight", &[32, 2, 64]),
@@ -159,16 +159,17 @@ fn tensors(base: &GgufFile) -> Vec<Broken> {
         .collect()
 }
 
-/// Weights that turn every logit into NaN: what can only be found by computing.
+/// Weights that turn logits into NaN or infinity: what can only be found by computing.
 fn weights(base: &GgufFile) -> Vec<Broken> {
     let nan_half = [0x00, 0x7e];
+    let infinite_half = [0x00, 0x7c];
     let filled = |name: &str, tensor: &str, from: usize, every: usize, value: &[u8]| {
         let file = changed(base, |f| {
             for block in f.tensor(tensor).data.chunks_exact_mut(every) {
                 block[from..from + value.len()].copy_from_slice(value);
             }
         });
-        Broken::new(name, &file, "NaN")
+        Broken::new(name, &file, "the logits hold")
     };
     let nan = f32::NAN.to_le_bytes();
     vec![
@@ -196,115 +197,66 @@ fn weights(base: &GgufFile) -> Vec<Broken> {
             &nan_half,
         ),
         filled("NaN in F16", "blk.1.attn_v.weight", 0, 2, &nan_half),
+        filled(
+            "infinite scales of Q8_0",
+            "token_embd.weight",
+            0,
+            34,
+            &infinite_half,
+        ),
         filled("NaN in a norm", "output_norm.weight", 0, 4, &nan),
     ]
 }
 
-fn vocabularies(base: &GgufFile) -> Vec<Broken> {
-    let set = |name: &str, key: &str, value: Meta, says: &str| {
-        let file = changed(base, |f| f.set(&format!("tokenizer.ggml.{key}"), value));
-        Broken::new(name, &file, says)
+/// Models that look odd and are not broken.
+pub fn odd_but_sound() -> Vec<(&'static str, GgufFile)> {
+    let base = tiny_model::llama();
+    let bpe = tiny_model::llama_bpe();
+    let merges = |file: &mut GgufFile, nonsense: &str| {
+        for (key, value) in &mut file.metadata {
+            if let (Meta::Strs(merges), "tokenizer.ggml.merges") = (value, key.as_str()) {
+                merges.push(nonsense.to_owned());
+            }
+        }
     };
-    let strings = |texts: &[&str]| Meta::Strs(texts.iter().map(|&text| text.to_owned()).collect());
-    let n_tokens = base
-        .metadata
-        .iter()
-        .find_map(|(key, value)| match value {
-            Meta::Strs(tokens) if key == "tokenizer.ggml.tokens" => Some(tokens.len()),
-            _ => None,
-        })
-        .unwrap_or_default();
+    let set = |key: &str, value: Meta| changed(&base, |f| f.set(key, value));
     vec![
-        set("an empty vocabulary", "tokens", strings(&[]), ""),
-        set("a vocabulary of one", "tokens", strings(&["a"]), ""),
-        set(
-            "more tokens than embeddings",
-            "tokens",
-            Meta::Strs((0..5000).map(|i| format!("t{i}")).collect()),
-            "",
+        (
+            "a merge of unknown parts",
+            changed(&bpe, |f| merges(f, "never heard")),
         ),
-        set(
-            "one token many times",
-            "tokens",
-            Meta::Strs(vec!["same".to_owned(); n_tokens]),
-            "",
+        (
+            "a merge that makes no token",
+            changed(&bpe, |f| merges(f, "q z")),
         ),
-        set(
-            "too few scores",
-            "scores",
-            Meta::F32s(vec![0.0; 5]),
-            "scores",
+        (
+            "a context of a million",
+            set("llama.context_length", Meta::U32(1 << 20)),
         ),
-        set(
-            "NaN scores",
-            "scores",
-            Meta::F32s(vec![f32::NAN; n_tokens]),
-            "score",
+        (
+            "an empty array",
+            set("general.tags", Meta::Strs(Vec::new())),
         ),
-        set(
-            "too many types",
-            "token_type",
-            Meta::I32s(vec![1; n_tokens + 1]),
-            "type",
+        ("an unknown key", set("somebody.else", Meta::U64(u64::MAX))),
+        (
+            "a number of another width",
+            set("llama.block_count", Meta::U64(2)),
         ),
-        set(
-            "unknown types",
-            "token_type",
-            Meta::I32s(vec![99; n_tokens]),
-            "type",
+        (
+            "a name that clears the screen",
+            set("general.name", Meta::Str("\u{1b}[2J\n\u{7}".to_owned())),
         ),
-        set(
-            "an unknown tokenizer",
-            "model",
-            Meta::Str("quipu".to_owned()),
-            "quipu",
+        (
+            "a long name",
+            set("general.name", Meta::Str("long ".repeat(100_000))),
         ),
-        set(
-            "a BOS beyond the vocabulary",
-            "bos_token_id",
-            Meta::U32(u32::MAX),
-            "",
+        (
+            "heads listed by layer",
+            set("llama.attention.head_count_kv", Meta::I32s(vec![2, 2])),
         ),
-        set(
-            "an EOS beyond the vocabulary",
-            "eos_token_id",
-            Meta::U32(n_tokens as u32),
-            "",
-        ),
-    ]
-}
-
-fn byte_level_vocabularies() -> Vec<Broken> {
-    let base = tiny_model::llama_bpe();
-    let merges = |name: &str, merges: &[&str]| {
-        let merges = Meta::Strs(merges.iter().map(|&merge| merge.to_owned()).collect());
-        let file = changed(&base, |f| f.set("tokenizer.ggml.merges", merges));
-        Broken::new(name, &file, "merge")
-    };
-    vec![
-        merges("merges without a space", &["he"]),
-        merges("merges of unknown parts", &["never heard"]),
-        merges("merges that make no token", &["q z"]),
-        merges("empty merges", &["", " "]),
-        Broken::new(
-            "no merges",
-            &changed(&base, |f| f.remove("tokenizer.ggml.merges")),
-            "merges",
-        ),
-        Broken::new(
-            "an unknown pre-tokenizer",
-            &changed(&base, |f| {
-                f.set("tokenizer.ggml.pre", Meta::Str("quipu".to_owned()))
-            }),
-            "quipu",
-        ),
-        Broken::new(
-            "no bytes in the vocabulary",
-            &changed(&base, |f| {
-                let tokens = (0..268).map(|i| format!("token{i}")).collect();
-                f.set("tokenizer.ggml.tokens", Meta::Strs(tokens));
-            }),
-            "",
+        (
+            "no vocabulary size",
+            changed(&base, |f| f.remove("llama.vocab_size")),
         ),
     ]
 }

@@ -8,6 +8,7 @@ pub mod layout;
 pub mod meaning;
 mod table;
 pub mod templates;
+mod vocabulary;
 
 use std::fs::File;
 use std::io::{self, Write};

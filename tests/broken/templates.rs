@@ -7,7 +7,7 @@ use crate::tiny_model;
 /// Every template, in a model that is sound otherwise.
 pub fn all() -> Vec<Broken> {
     let base = tiny_model::llama();
-    let cases: [(&str, String); 12] = [
+    let cases: [(&str, String); 13] = [
         (
             "a syntax error",
             "{% for m in messages %}{{ m.content }}".to_owned(),
@@ -54,6 +54,10 @@ pub fn all() -> Vec<Broken> {
         (
             "a refusal",
             "{{ raise_exception('no such role') }}".to_owned(),
+        ),
+        (
+            "an endless refusal that clears the screen",
+            "{{ raise_exception('\x1b[2J\nno' * 10000) }}".to_owned(),
         ),
         (
             "parentheses a hundred thousand deep",

@@ -1,15 +1,12 @@
 //! Sound GGUF files.
 //!
-//! Real models are held to what the `gguf` package finds (`golden/gguf/make.py`); a model that
-//! has not been fetched is skipped with a word.
-
-use std::path::PathBuf;
+//! Real models are held to what the `gguf` package finds in them (`golden/gguf/make.py`).
 
 use onward_engine::formats::gguf::{Value, ValueType};
 use onward_engine::formats::{Gguf, TensorSource};
 use onward_kernels::Format;
 use onward_tests::gguf_file::{GgufFile, Meta};
-use onward_tests::tiny_model;
+use onward_tests::{GEMMA, QWEN, golden_json, model_path, tiny_model};
 
 use crate::written;
 
@@ -182,16 +179,10 @@ fn tensor_hash(gguf: &Gguf) -> String {
 
 #[test]
 fn real_models_hold_what_the_gguf_package_finds() {
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/gguf/models.json");
-    let golden: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(golden).unwrap()).unwrap();
-    for (name, facts) in golden.as_object().unwrap() {
-        let path = models().join(name);
-        if !path.exists() {
-            println!("skipped: {} is not here (make models)", path.display());
-            continue;
-        }
-        let gguf = Gguf::open(&path).unwrap();
+    let golden: serde_json::Value = golden_json("gguf/models.json");
+    for name in [GEMMA, QWEN] {
+        let facts = &golden[name];
+        let gguf = Gguf::open(&model_path(name)).unwrap();
         let mut scalars = Vec::new();
         let mut arrays = Vec::new();
         for (key, value) in gguf.metadata() {
@@ -208,14 +199,4 @@ fn real_models_hold_what_the_gguf_package_finds() {
         assert_eq!(gguf.tensors().count() as u64, facts["tensors"], "{name}");
         assert_eq!(tensor_hash(&gguf), facts["tensor_table"], "{name}");
     }
-}
-
-/// Where real models are kept.
-fn models() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    set("ONWARD_CACHE")
-        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("onward")))
-        .or_else(|| Some(set("HOME")?.join(".cache/onward")))
-        .unwrap_or_default()
-        .join("models")
 }

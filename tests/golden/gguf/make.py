@@ -58,4 +58,5 @@ def facts(path: str) -> dict:
     }
 
 
-print(json.dumps({Path(path).name: facts(path) for path in sys.argv[1:]}, indent=None))
+found = {Path(path).name: facts(path) for path in sys.argv[1:]}
+print(json.dumps(found, indent=1))
