@@ -13,6 +13,7 @@ mod merging;
 mod model;
 mod pre_tokenizer;
 mod python_compat;
+mod space_runs;
 mod stream;
 mod text_set;
 mod token_table;

@@ -10,6 +10,7 @@ use tokenizers::{
 
 use crate::model::PairModel;
 use crate::pre_tokenizer;
+use crate::space_runs;
 use crate::stream::DecodeStream;
 use crate::token_table::{Spelling, TokenTable};
 use crate::vocabulary::{Vocabulary, VocabularyKind};
@@ -71,6 +72,10 @@ impl Tokenizer {
         let spelling = match vocabulary.kind {
             VocabularyKind::SentencePiece { .. } => Spelling::SentencePiece,
             VocabularyKind::ByteLevelBpe { .. } => Spelling::ByteLevel,
+        };
+        let vocabulary = &match spelling {
+            Spelling::SentencePiece => space_runs::as_merges(vocabulary),
+            Spelling::ByteLevel => vocabulary.clone(),
         };
         let table = Arc::new(TokenTable::new(
             &vocabulary.tokens,

@@ -62,7 +62,7 @@ impl<'a> Generation<'a> {
             cached_at_start,
             session,
             context,
-            stream: context.tokenizer.stream(),
+            stream: context.tokenizer.stream_after(&request.prompt),
             stops: StopMatcher::new(&request.stop),
             stopped_by_text: false,
             history: request.prompt.clone(),
