@@ -19,7 +19,7 @@ help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
 
 demo: toolchain models-demo
-	$(CARGO) run --release --package onward -- generate -n 64 "$(PROMPT)"
+	$(CARGO) run --release --package onward -- generate -n 64 --seed 3 --repeat-penalty 1.1 "$(PROMPT)"
 
 test: toolchain models lint suite
 
