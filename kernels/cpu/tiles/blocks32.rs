@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    Expanded, GROUP, HalfLanes, Lanes, QuantStep, Step, each_byte, expand_nibbles, half_lanes,
-    words,
+    Expanded, FloatLanes, GROUP, HalfLanes, Lanes, QuantStep, Step, TILE_ROWS, each_byte,
+    expand_nibbles, half_lanes, words,
 };
 use crate::quant::Half;
 use crate::quant::legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
@@ -235,8 +235,11 @@ impl QuantStep for StepQ8_0 {
 }
 
 #[inline(always)]
-fn expand_halves(halves: &[HalfLanes; 2], out: &mut [super::FloatLanes], sign: f32) {
-    for (halves, out) in halves.iter().zip(out) {
-        *out = half_lanes(halves).map(|half| half * sign);
+fn expand_halves(halves: &[HalfLanes; 2], out: &mut [FloatLanes], sign: f32) {
+    for i in 0..2 {
+        let lanes = half_lanes(&halves[i]);
+        for row in 0..TILE_ROWS {
+            out[i][row] = lanes[row] * sign;
+        }
     }
 }

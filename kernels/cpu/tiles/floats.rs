@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{FloatLanes, HalfLanes, Lanes, Step, TILE_ROWS, half_to_f32};
+use super::{FloatLanes, HalfLanes, Lanes, Step, TILE_ROWS, half_lanes};
 use crate::quant::floats::{BlockBf16, BlockF16, BlockF32};
 
 /// One column.
@@ -66,7 +66,7 @@ impl Step for StepF16 {
 impl FloatStep for StepF16 {
     #[inline(always)]
     fn column(&self, col: usize) -> FloatLanes {
-        self.w[col].map(half_to_f32)
+        half_lanes(&self.w[col])
     }
 }
 
@@ -86,7 +86,8 @@ impl FloatStep for StepBf16 {
     #[inline(always)]
     fn column(&self, col: usize) -> FloatLanes {
         let mut out = [0.0; TILE_ROWS];
-        for (out, &pair) in out.iter_mut().zip(&self.pairs) {
+        for (row, out) in out.iter_mut().enumerate() {
+            let pair = self.pairs[row];
             *out = f32::from_bits(if col == 0 {
                 pair << 16
             } else {

@@ -212,8 +212,8 @@ pub(crate) fn half_to_f32(half: u16) -> f32 {
 #[inline(always)]
 fn half_lanes(halves: &HalfLanes) -> FloatLanes {
     let mut out = [0.0; TILE_ROWS];
-    for (out, &half) in out.iter_mut().zip(halves) {
-        *out = half_to_f32(half);
+    for row in 0..TILE_ROWS {
+        out[row] = half_to_f32(halves[row]);
     }
     out
 }

@@ -38,6 +38,20 @@ pub(super) struct Meta {
     pub(super) scaled_sum: f32,
 }
 
+impl Meta {
+    /// Of a scale and the sums of the integers of each 16 columns.
+    #[inline(always)]
+    pub(super) fn new(scale: f32, half_sums: [i32; 2]) -> Meta {
+        let sum = half_sums[0] + half_sums[1];
+        Meta {
+            scale,
+            minus_sum: -sum,
+            minus_half_sums: [-half_sums[0], -half_sums[1]],
+            scaled_sum: scale * sum as f32,
+        }
+    }
+}
+
 /// How activations are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -178,15 +192,27 @@ impl Scratch {
     }
 }
 
+/// Quantises a block into the first 32 bytes of what it is given.
+pub(super) trait Quantise: Fn(&[f32; BLOCK], &mut [u8]) -> Meta {}
+
+impl<F: Fn(&[f32; BLOCK], &mut [u8]) -> Meta> Quantise for F {}
+
 /// Packs one panel of the rows of `x`, each `cols` long, into `out`.
 #[inline(always)]
-pub(super) fn pack_panel(layout: Layout, x: &[f32], rows: Rows<'_>, panel: usize, out: &mut [u8]) {
+pub(super) fn pack_panel(
+    layout: Layout,
+    x: &[f32],
+    rows: Rows<'_>,
+    panel: usize,
+    quantise: impl Quantise,
+    out: &mut [u8],
+) {
     let width = layout.width(panel);
     for token in 0..width {
         let start = rows.get(layout.first_token(panel) + token) * layout.cols;
         let x = &x[start..start + layout.cols];
         match layout.encoding {
-            Encoding::Int8 => pack_int8(x, token, width, out),
+            Encoding::Int8 => pack_int8(x, token, width, &quantise, out),
             Encoding::F32 => pack_f32(x, token, width, out),
             Encoding::Bf16 => pack_bf16(x, token, width, out),
         }
@@ -197,7 +223,7 @@ pub(super) fn pack_panel(layout: Layout, x: &[f32], rows: Rows<'_>, panel: usize
 // inlined into code for other instructions, and a loop around a call is not made vector code.
 
 #[inline(always)]
-fn pack_int8(x: &[f32], token: usize, width: usize, out: &mut [u8]) {
+fn pack_int8(x: &[f32], token: usize, width: usize, quantise: &impl Quantise, out: &mut [u8]) {
     const META: usize = size_of::<Meta>();
     let stride = width * (BLOCK + META);
     let (blocks, rest) = x.as_chunks::<BLOCK>();
@@ -221,20 +247,14 @@ fn pack_int8(x: &[f32], token: usize, width: usize, out: &mut [u8]) {
 /// Quantises to the nearest multiple of `amax / 127`, ties to even, into the first 32 bytes of
 /// `out`. A block with NaN or infinity gets a NaN scale: it must not vanish in an integer.
 #[inline(always)]
-fn quantise(x: &[f32; BLOCK], out: &mut [u8]) -> Meta {
+pub(super) fn quantise(x: &[f32; BLOCK], out: &mut [u8]) -> Meta {
     // Bits of absolute values order as the values do, with NaN above infinity.
     let mut amax = 0u32;
     for x in x {
         amax = amax.max(x.to_bits() & 0x7fff_ffff);
     }
     let amax = f32::from_bits(amax);
-    let (scale, inverse) = if amax < SMALLEST {
-        (0.0, 0.0)
-    } else if amax.is_finite() {
-        (amax / 127.0, 127.0 / amax)
-    } else {
-        (f32::NAN, 0.0)
-    };
+    let (scale, inverse) = scale(amax);
     // Adding 1.5 · 2^23 rounds to an integer, which then is the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let mut q = [0i32; BLOCK];
@@ -256,12 +276,18 @@ fn quantise(x: &[f32; BLOCK], out: &mut [u8]) -> Meta {
         bytes[i] = q[i] as u8;
     }
     out[..BLOCK].copy_from_slice(&bytes);
-    let sum = halves[0] + halves[1];
-    Meta {
-        scale,
-        minus_sum: -sum,
-        minus_half_sums: [-halves[0], -halves[1]],
-        scaled_sum: scale * sum as f32,
+    Meta::new(scale, halves)
+}
+
+/// Scale of a block and what its values are multiplied by to become integers.
+#[inline(always)]
+pub(super) fn scale(amax: f32) -> (f32, f32) {
+    if amax < SMALLEST {
+        (0.0, 0.0)
+    } else if amax.is_finite() {
+        (amax / 127.0, 127.0 / amax)
+    } else {
+        (f32::NAN, 0.0)
     }
 }
 

@@ -14,6 +14,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_floats;
 #[cfg(target_arch = "x86_64")]
+mod avx512_pack;
+#[cfg(target_arch = "x86_64")]
 mod avx512_unpack;
 mod kernel;
 mod plain;
@@ -30,10 +32,10 @@ use crate::cpu::isa::has_avx512_bf16;
 use crate::cpu::memory::Shared;
 use crate::cpu::simd::{self, Simd, dispatch};
 use crate::cpu::tiles::Expanded;
-use crate::cpu::{Cpu, Matrix};
+use crate::cpu::{Cpu, Isa, Matrix};
 use crate::error::Result;
 
-use activations::{Encoding, Layout, pack_panel};
+use activations::{Encoding, Layout, pack_panel, quantise};
 use kernel::{Method, method};
 use plan::{Epilogue, Packed, PartPlan};
 use schedule::Schedule;
@@ -154,21 +156,27 @@ fn pack(cpu: &Cpu, layout: Layout, product: &Product<'_>, bytes: &mut [u8]) {
         }
     };
     cpu.pool.each(layout.n_panels(), |panel| {
-        dispatch(
-            cpu.isa,
-            PackPanel {
-                layout,
-                x: product.x,
-                rows: product.rows,
-                panel,
-                // SAFETY: panels do not overlap, and each is packed by one worker.
-                out: unsafe { bytes.part(layout.offset(panel)..end(panel + 1)) },
-            },
-        );
+        // SAFETY: panels do not overlap, and each is packed by one worker.
+        let out = unsafe { bytes.part(layout.offset(panel)..end(panel + 1)) };
+        let (x, rows) = (product.x, product.rows);
+        let pack = PackPanel {
+            layout,
+            x,
+            rows,
+            panel,
+            out,
+        };
+        #[cfg(target_arch = "x86_64")]
+        if cpu.isa == Isa::Avx512 {
+            // SAFETY: the machine has the instructions of `isa`.
+            unsafe { avx512_pack::pack_panel(pack) };
+            return;
+        }
+        dispatch(cpu.isa, pack);
     });
 }
 
-/// [`pack_panel`], compiled for each instruction set.
+/// The arguments of [`pack_panel`].
 struct PackPanel<'a> {
     layout: Layout,
     x: &'a [f32],
@@ -182,6 +190,13 @@ impl simd::Kernel for PackPanel<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        pack_panel(self.layout, self.x, self.rows, self.panel, self.out);
+        pack_panel(
+            self.layout,
+            self.x,
+            self.rows,
+            self.panel,
+            quantise,
+            self.out,
+        );
     }
 }

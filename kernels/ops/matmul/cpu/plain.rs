@@ -27,10 +27,9 @@ pub(super) unsafe fn expand<S: QuantStep>(steps: &[u8], out: &mut [Expanded]) {
 #[inline(always)]
 pub(super) fn expand_steps<S: QuantStep>(steps: &[u8], out: &mut [Expanded]) {
     let steps: &[S] = bytemuck::cast_slice(steps);
-    for (step, groups) in steps.iter().zip(out.chunks_exact_mut(S::COLS / GROUP)) {
-        for (index, group) in groups.iter_mut().enumerate() {
-            step.expand(index, group);
-        }
+    let per_step = S::COLS / GROUP;
+    for (index, group) in out.iter_mut().enumerate() {
+        steps[index / per_step].expand(index % per_step, group);
     }
 }
 
@@ -121,8 +120,9 @@ fn add_half<S: QuantStep>(
         }
     }
     if S::HAS_MINS {
-        for (acc, min) in acc.iter_mut().zip(&group.mins[half]) {
-            *acc -= min * meta.scaled_sum;
+        let mins = &group.mins[half];
+        for row in 0..TILE_ROWS {
+            acc[row] -= mins[row] * meta.scaled_sum;
         }
     }
 }
