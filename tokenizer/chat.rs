@@ -17,6 +17,10 @@ use crate::python_compat;
 
 /// Longest template source, in bytes; the longest in use have 17 KB.
 const MAX_SOURCE: usize = 64 << 10;
+/// Most operators in a source, the bytes of its text that look like them included: compiling a
+/// chain of them takes time in the square of its length (4000: 0.4 s); templates in use have
+/// below 1000.
+const MAX_OPERATORS: usize = 4_000;
 /// Fuel of a render apart from what the messages add. One unit is an instruction or 64 bytes of
 /// data; templates in use spend below 1000 on a short conversation.
 const BASE_FUEL: u64 = 20_000;
@@ -27,8 +31,8 @@ const BYTES_PER_FUEL: u64 = 4;
 /// Most fuel, however long the conversation: 64 MB of data.
 const MAX_FUEL: u64 = 1_000_000;
 /// Stack of a compilation or a render. Each level of nesting, in the source or in a value, takes
-/// up to 480 bytes of it (measured); a source has a level per byte at most, and building a level
-/// at run time costs 6 units of fuel: 80 MB.
+/// up to 480 bytes of it (measured); a source has a level per two bytes at most, and building a
+/// level at run time costs 6 units of fuel: 80 MB.
 const STACK: usize = 160 << 20;
 /// Depth of nested blocks, macros and calls.
 const MAX_RECURSION: usize = 100;
@@ -62,10 +66,15 @@ impl ChatTemplate {
     /// `eos_token`; empty where the model has none.
     ///
     /// # Errors
-    /// A source that does not parse, or is longer than 1 MiB.
+    /// A source that does not parse, or is longer or has more operators than any in use.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TokenizerError> {
         if source.len() > MAX_SOURCE {
             let detail = format!("it is {} bytes long, more than {MAX_SOURCE}", source.len());
+            return Err(TokenizerError::InvalidTemplate { detail });
+        }
+        let n_operators = count_operators(source);
+        if n_operators > MAX_OPERATORS {
+            let detail = format!("it has {n_operators} operators, more than {MAX_OPERATORS}");
             return Err(TokenizerError::InvalidTemplate { detail });
         }
         let environment = on_deep_stack(|| compile(source.to_owned()))?;
@@ -122,6 +131,20 @@ impl ChatTemplate {
             Err(error) => Err(failed(&error)),
         }
     }
+}
+
+/// At least the number of arithmetic operators and negations in a source; what touches a brace
+/// or a percent sign belongs to a delimiter such as `{%-`, or is next to an operator that counts.
+fn count_operators(source: &str) -> usize {
+    let bytes = source.as_bytes();
+    let symbols = bytes.iter().enumerate().filter(|&(i, byte)| {
+        let before = i.checked_sub(1).map_or(b' ', |i| bytes[i]);
+        let after = bytes.get(i + 1).copied().unwrap_or(b' ');
+        matches!(byte, b'+' | b'-' | b'*' | b'/' | b'%' | b'~')
+            && !matches!(before, b'{' | b'%' | b'#')
+            && !matches!(after, b'}' | b'%' | b'#')
+    });
+    symbols.count() + source.matches("not").count()
 }
 
 /// The environment of `transformers` with the template compiled in it.

@@ -82,6 +82,9 @@ impl Tokenizer {
             vocabulary.types.clone(),
             spelling,
         )?);
+        vocabulary
+            .unknown
+            .map_or(Ok(()), |id| check_id(id, &table))?;
         let special = SpecialTokens {
             bos: vocabulary.bos,
             eos: vocabulary.eos,
@@ -113,12 +116,7 @@ impl Tokenizer {
         special: SpecialTokens,
     ) -> Result<Self, TokenizerError> {
         let roles = special.bos.iter().chain(&special.eos).chain(&special.stop);
-        if let Some(id) = roles.copied().find(|&id| id as usize >= table.len()) {
-            return Err(TokenizerError::UnknownId {
-                id,
-                vocab_size: table.len(),
-            });
-        }
+        roles.copied().try_for_each(|id| check_id(id, &table))?;
         Ok(Self {
             encoder,
             table,
@@ -263,6 +261,14 @@ impl Tokenizer {
     pub fn is_special(&self, id: u32) -> bool {
         self.table.token_type(id).is_some_and(TokenType::is_special)
     }
+}
+
+fn check_id(id: u32, table: &TokenTable) -> Result<(), TokenizerError> {
+    let vocab_size = table.len();
+    if id as usize >= vocab_size {
+        return Err(TokenizerError::UnknownId { id, vocab_size });
+    }
+    Ok(())
 }
 
 /// `▁` for spaces, then merging by score.
