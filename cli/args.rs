@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::cache;
 use crate::commands::{
     chat::ChatArgs, completions::CompletionsArgs, doctor::DoctorArgs, generate::GenerateArgs,
     inspect::InspectArgs, next::NextArgs, perplexity::PerplexityArgs, tokenize::TokenizeArgs,
+};
+use crate::values::{
+    above_zero, bias, chunk_size, context_size, finite, fraction, non_negative, seed, thread_count,
+    whole,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -48,6 +52,22 @@ pub(crate) struct Cli {
     /// Log more on stderr; twice and thrice still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+impl Cli {
+    /// Parses the process's arguments; a usage error ends it.
+    ///
+    /// A number below zero is given to its flag, so that the message says which numbers are
+    /// right instead of taking `-1` for an unknown flag.
+    pub(crate) fn from_process() -> Self {
+        let command = Self::command().mut_subcommands(|subcommand| {
+            subcommand.mut_args(|arg| {
+                let is_flag = !arg.is_positional() && arg.get_action().takes_values();
+                arg.allow_negative_numbers(is_flag)
+            })
+        });
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,7 +118,7 @@ pub(crate) struct ModelArgs {
 
     /// Tokens of context to make room for, prompt and answer together [default: what the model was
     /// trained for]
-    #[arg(short, long, value_name = "N", value_parser = positive)]
+    #[arg(short, long, value_name = "N", value_parser = context_size)]
     pub(crate) ctx_size: Option<usize>,
 
     /// Threads to compute with [default: the physical cores]
@@ -110,7 +130,7 @@ pub(crate) struct ModelArgs {
     pub(crate) device: Device,
 
     /// Most prompt tokens to take in one pass; changes speed and memory, never the result
-    #[arg(short = 'b', long = "chunk", value_name = "N", value_parser = positive, default_value_t = 512)]
+    #[arg(short = 'b', long = "chunk", value_name = "N", value_parser = chunk_size, default_value_t = 512)]
     pub(crate) chunk: usize,
 }
 
@@ -134,7 +154,7 @@ pub(crate) struct CutArgs {
     pub(crate) temp: Option<f32>,
 
     /// Keep the K likeliest tokens; 0 keeps all [default: the model's, else 40]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = whole)]
     pub(crate) top_k: Option<usize>,
 
     /// Keep the fewest tokens whose probabilities reach P together [default: the model's, else 0.95]
@@ -154,7 +174,7 @@ pub(crate) struct SamplingArgs {
     pub(crate) cut: CutArgs,
 
     /// Seed of the draws; the same seed gives the same text [default: a random one, reported]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = seed)]
     pub(crate) seed: Option<u64>,
 
     /// Make recent tokens less likely, dividing their scores [default: the model's, else 1: off]
@@ -162,15 +182,15 @@ pub(crate) struct SamplingArgs {
     pub(crate) repeat_penalty: Option<f32>,
 
     /// Lower the score of every recent token [default: 0]
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = finite)]
     pub(crate) presence_penalty: Option<f32>,
 
     /// Lower a recent token's score for each time it has appeared [default: 0]
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = finite)]
     pub(crate) frequency_penalty: Option<f32>,
 
     /// How many tokens back the penalties look [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub(crate) repeat_last_n: Option<usize>,
 
     /// Add BIAS to the score of token ID; -inf forbids it (repeatable)
@@ -191,86 +211,8 @@ pub(crate) struct TemplateArgs {
     pub(crate) chat_template: Option<PathBuf>,
 }
 
-/// The most tokens to generate; `None` goes on until the model stops or the context ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TokenLimit(pub(crate) Option<usize>);
-
-/// Parses `-n`.
-pub(crate) fn token_limit(text: &str) -> Result<TokenLimit, String> {
-    if text == "-1" {
-        return Ok(TokenLimit(None));
-    }
-    match text.parse() {
-        Ok(n) => Ok(TokenLimit(Some(n))),
-        Err(_) => Err("a number of tokens from 0 up is wanted, or -1 for no limit".into()),
-    }
-}
-
-/// Parses a number of things that must not be none.
-pub(crate) fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n > 0 && n <= u32::MAX as usize => Ok(n),
-        _ => Err(format!("a number from 1 to {} is wanted", u32::MAX)),
-    }
-}
-
-/// Parses `--threads`.
-pub(crate) fn thread_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if (1..=1024).contains(&n) => Ok(n),
-        _ => Err("a number from 1 to 1024 is wanted".into()),
-    }
-}
-
-fn finite(text: &str) -> Result<f32, String> {
-    number(text, |x| x.is_finite(), "a finite number is wanted")
-}
-
-fn non_negative(text: &str) -> Result<f32, String> {
-    number(
-        text,
-        |x| x.is_finite() && x >= 0.0,
-        "a number from 0 up is wanted",
-    )
-}
-
-fn above_zero(text: &str) -> Result<f32, String> {
-    number(
-        text,
-        |x| x.is_finite() && x > 0.0,
-        "a number above 0 is wanted",
-    )
-}
-
-fn fraction(text: &str) -> Result<f32, String> {
-    number(
-        text,
-        |x| (0.0..=1.0).contains(&x),
-        "a number from 0 to 1 is wanted",
-    )
-}
-
-fn number(text: &str, fits: impl Fn(f32) -> bool, wanted: &str) -> Result<f32, String> {
-    match text.parse() {
-        Ok(x) if fits(x) => Ok(x),
-        _ => Err(wanted.into()),
-    }
-}
-
-fn bias(text: &str) -> Result<(u32, f32), String> {
-    let parsed = text.split_once('=').and_then(|(id, bias)| {
-        let bias: f32 = bias.parse().ok()?;
-        let usable = bias.is_finite() || bias == f32::NEG_INFINITY;
-        Some((id.parse().ok()?, usable.then_some(bias)?))
-    });
-    parsed.ok_or_else(|| {
-        "a token id and what to add to its score are wanted, such as 42=-1.5 or 42=-inf".into()
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use onward_kernels::ops::sample::SamplingParams;
 
     use super::*;
@@ -306,18 +248,5 @@ mod tests {
         ] {
             assert!(help.contains(&default), "no {default:?} in {help}");
         }
-    }
-
-    #[test]
-    fn values_outside_their_range_are_refused() {
-        assert_eq!(token_limit("-1"), Ok(TokenLimit(None)));
-        assert_eq!(token_limit("7"), Ok(TokenLimit(Some(7))));
-        assert!(token_limit("-2").is_err() && token_limit("").is_err());
-        assert!(positive("0").is_err() && positive("4294967296").is_err());
-        assert!(thread_count("1025").is_err());
-        assert!(fraction("1.01").is_err() && fraction("NaN").is_err());
-        assert!(non_negative("inf").is_err() && above_zero("0").is_err());
-        assert_eq!(bias("42=-inf"), Ok((42, f32::NEG_INFINITY)));
-        assert!(bias("42=NaN").is_err() && bias("42").is_err() && bias("-1=2").is_err());
     }
 }

@@ -28,7 +28,12 @@ pub(crate) fn load_engine_for(args: &ModelArgs, n_ctx: Option<usize>) -> anyhow:
         |loading: Loading| bar.set(loading.done_bytes as u64, loading.total_bytes as u64);
     let engine = match args.device {
         Device::Cpu => {
-            let cpu = Cpu::new(args.threads.unwrap_or_else(default_threads))?;
+            let n_threads = args.threads.unwrap_or_else(default_threads);
+            let n_cores = num_cpus::get();
+            if n_threads > n_cores {
+                tracing::warn!("{n_threads} threads on {n_cores} cores wait for each other");
+            }
+            let cpu = Cpu::new(n_threads)?;
             Engine::load(&file, cpu, &options, &mut progress)
         }
         Device::Reference => Engine::load(&file, Reference::new(), &options, &mut progress),

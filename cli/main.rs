@@ -17,11 +17,11 @@ mod prompt;
 mod sampling;
 mod stream;
 mod text;
+mod values;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command};
@@ -36,7 +36,7 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_process();
     start_logging(cli.verbose);
     match interrupt::install().and_then(|()| run(cli.command)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

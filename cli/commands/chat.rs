@@ -7,7 +7,7 @@ use onward_engine::{Completion, Engine, FinishReason, Request, Session};
 use onward_kernels::ops::sample::SamplingParams;
 
 use crate::Outcome;
-use crate::args::{ModelArgs, SamplingArgs, TemplateArgs, TokenLimit, token_limit};
+use crate::args::{ModelArgs, SamplingArgs, TemplateArgs};
 use crate::conversation::Conversation;
 use crate::device::load_engine;
 use crate::interrupt::Scope;
@@ -15,6 +15,7 @@ use crate::lines::Lines;
 use crate::output::{self, Style};
 use crate::prompt::Template;
 use crate::stream::{self, TextStream};
+use crate::values::{TokenLimit, token_limit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,8 +45,7 @@ pub(crate) struct ChatArgs {
         long,
         value_name = "N",
         value_parser = token_limit,
-        default_value = "-1",
-        allow_negative_numbers = true
+        default_value = "-1"
     )]
     max_tokens: TokenLimit,
 

@@ -8,8 +8,8 @@ use onward_kernels::cpu::Isa;
 use onward_kernels::cuda;
 use serde::Serialize;
 
-use crate::args::thread_count;
 use crate::output::{self, Style};
+use crate::values::thread_count;
 use crate::{Outcome, cache, device, machine};
 
 const EXAMPLES: &str = "\

@@ -7,7 +7,7 @@ use onward_engine::{Completion, FinishReason, Request, Token, TopToken};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::args::{ModelArgs, SamplingArgs, TemplateArgs, TokenLimit, token_limit};
+use crate::args::{ModelArgs, SamplingArgs, TemplateArgs};
 use crate::conversation::message;
 use crate::device::load_engine;
 use crate::interrupt::Scope;
@@ -15,6 +15,7 @@ use crate::output::{self, Style};
 use crate::prompt::{Template, prompt_ids};
 use crate::stream::{self, TextStream};
 use crate::text::TextArgs;
+use crate::values::{TokenLimit, stop_text, token_limit, whole};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,8 +39,7 @@ pub(crate) struct GenerateArgs {
         long,
         value_name = "N",
         value_parser = token_limit,
-        default_value = "256",
-        allow_negative_numbers = true
+        default_value = "256"
     )]
     max_tokens: TokenLimit,
 
@@ -63,6 +63,7 @@ pub(crate) struct GenerateArgs {
     #[arg(
         long,
         value_name = "K",
+        value_parser = whole,
         default_value_t = 0,
         hide_default_value = true,
         requires = "json"
@@ -204,11 +205,4 @@ fn done(completion: &Completion) -> Done<'_> {
         ttft_ms: completion.time_to_first_token.as_secs_f64() * 1e3,
         text: &completion.tail,
     }
-}
-
-fn stop_text(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("an empty text would stop before the first token".into());
-    }
-    Ok(text.to_owned())
 }

@@ -1,7 +1,8 @@
 //! `onward inspect`: what a model file holds and the memory it needs, before loading it.
 
+mod report;
+
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,9 +12,9 @@ use onward_kernels::ops::attention::Mask;
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::args::positive;
 use crate::cache::model_path;
-use crate::output::{self, Style, counted};
+use crate::output::{self, Style};
+use crate::values::{chunk_size, context_size, sequence_count};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,15 +34,15 @@ pub(crate) struct InspectArgs {
     model_flag: Option<PathBuf>,
 
     /// Tokens of context to reckon with [default: what the model was trained for]
-    #[arg(short, long, value_name = "N", value_parser = positive)]
+    #[arg(short, long, value_name = "N", value_parser = context_size)]
     ctx_size: Option<usize>,
 
     /// Sequences held at once
-    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 1)]
+    #[arg(long, value_name = "N", value_parser = sequence_count, default_value_t = 1)]
     batch: usize,
 
     /// Most prompt tokens to take in one pass
-    #[arg(short = 'b', long, value_name = "N", value_parser = positive, default_value_t = 512)]
+    #[arg(short = 'b', long, value_name = "N", value_parser = chunk_size, default_value_t = 512)]
     chunk: usize,
 
     /// Print one JSON object
@@ -116,7 +117,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     if args.json {
         output::json(&inspection)?;
     } else {
-        output::text(&report(&inspection, Style::stdout()))?;
+        output::text(&report::text(&inspection, Style::stdout()))?;
     }
     Ok(Outcome::Done)
 }
@@ -166,17 +167,15 @@ fn shape(config: &ModelConfig) -> Shape {
         })
         .collect();
     let first = config.layers.first();
-    let attention = |f: fn(&onward_engine::model::config::AttentionConfig) -> usize| {
-        first.map_or(0, |layer| f(&layer.attention))
-    };
+    let attention = first.map(|layer| &layer.attention);
     Shape {
         n_layers: config.layers.len(),
         width: config.width,
         vocab_size: config.vocab_size,
         n_ctx_train: config.n_ctx_train,
-        n_heads: attention(|a| a.n_heads),
-        n_kv_heads: attention(|a| a.n_kv_heads),
-        head_dim: attention(|a| a.head_dim),
+        n_heads: attention.map_or(0, |a| a.n_heads),
+        n_kv_heads: attention.map_or(0, |a| a.n_kv_heads),
+        head_dim: attention.map_or(0, |a| a.head_dim),
         feed_forward_width: first.map_or(0, |layer| layer.feed_forward.width()),
         n_window_layers: windows.len(),
         window: windows.first().copied(),
@@ -199,84 +198,6 @@ fn kind(name: &str) -> &'static str {
         "output head"
     } else {
         "other"
-    }
-}
-
-// Writing to a String cannot fail, so the results are not looked at.
-fn report(inspection: &Inspection, style: Style) -> String {
-    let Inspection { shape, memory, .. } = inspection;
-    let mut out = String::new();
-    let title = match &inspection.name {
-        Some(name) => format!("{} ({})", output::one_line(name, 100), inspection.family),
-        None => inspection.family.clone(),
-    };
-    let _ = writeln!(out, "{}", style.bold(title));
-    let _ = writeln!(out, "  {}", style.dim(inspection.path.display()));
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(out, "  {name:<14}{value}");
-    };
-    line("parameters", millions(inspection.parameters));
-    line("layers", shape.n_layers.to_string());
-    line("width", shape.width.to_string());
-    line(
-        "attention",
-        format!(
-            "{}, {} of {}{}",
-            counted(shape.n_heads, "query head"),
-            counted(shape.n_kv_heads, "key/value head"),
-            shape.head_dim,
-            shape.window.map_or_else(String::new, |window| format!(
-                "; a window of {window} in {} layers",
-                shape.n_window_layers
-            ))
-        ),
-    );
-    line("feed-forward", shape.feed_forward_width.to_string());
-    let tied = if shape.tied_embeddings {
-        " (one table for input and output)"
-    } else {
-        ""
-    };
-    line("vocabulary", format!("{}{tied}", shape.vocab_size));
-    line("context", format!("{} tokens", shape.n_ctx_train));
-    for (title, groups) in [
-        ("Weights by kind", &inspection.kinds),
-        ("Weights by format", &inspection.formats),
-    ] {
-        let _ = writeln!(out, "{}", style.bold(title));
-        for (name, group) in groups {
-            let _ = writeln!(
-                out,
-                "  {name:<14}{:>10}  {:>12}  {:>9} parameters",
-                output::bytes(group.bytes),
-                counted(group.tensors, "tensor"),
-                millions(group.parameters)
-            );
-        }
-    }
-    let heading = format!(
-        "Memory for {} of {} tokens",
-        counted(memory.sequences, "sequence"),
-        memory.context
-    );
-    let _ = writeln!(out, "{}", style.bold(heading));
-    for (name, bytes) in [
-        ("weights", memory.weights),
-        ("KV cache", memory.kv_cache),
-        ("activations", memory.scratch),
-        ("together", memory.total),
-    ] {
-        let _ = writeln!(out, "  {name:<14}{:>10}", output::bytes(bytes as u64));
-    }
-    out
-}
-
-/// `268.1 M`.
-fn millions(n: u64) -> String {
-    match n {
-        0..100_000 => n.to_string(),
-        100_000..1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
-        _ => format!("{:.2} B", n as f64 / 1e9),
     }
 }
 

@@ -10,13 +10,14 @@ use onward_kernels::ops::sample::{Cut, SamplingParams, cut, log_softmax_top};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::args::{CutArgs, ModelArgs, positive};
+use crate::args::{CutArgs, ModelArgs};
 use crate::device::load_engine;
 use crate::interrupt::Scope;
 use crate::output::{self, Style};
 use crate::prompt::prompt_ids;
 use crate::stream;
 use crate::text::TextArgs;
+use crate::values::positive;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,6 +67,7 @@ pub(crate) fn run(args: &NextArgs) -> anyhow::Result<Outcome> {
         stream::show_prompt(engine.tokenizer(), &ids);
     }
     let Some(logits) = last_logits(&mut engine, &ids)? else {
+        output::note("interrupted before there was a result");
         return Ok(Outcome::Interrupted);
     };
     let top = log_softmax_top(&logits, args.top.min(logits.len()))?;

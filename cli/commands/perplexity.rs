@@ -12,13 +12,14 @@ use onward_kernels::ops::sample::{log_probability, log_softmax_top};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::args::{ModelArgs, positive};
+use crate::args::ModelArgs;
 use crate::device::load_engine;
 use crate::interrupt::Scope;
 use crate::output::{self, Style};
 use crate::progress::{Progress, Unit};
 use crate::prompt::prompt_ids;
 use crate::text::TextArgs;
+use crate::values::{positive, whole};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +43,7 @@ pub(crate) struct PerplexityArgs {
     #[arg(
         long,
         value_name = "K",
+        value_parser = whole,
         default_value_t = 0,
         hide_default_value = true,
         requires = "json"
@@ -77,6 +79,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> anyhow::Result<Outcome> {
     let mut engine = load_engine(&args.model)?;
     let ids = first_ids(&engine, &text, args.max_tokens)?;
     let Some(report) = measure(&mut engine, &ids, args.top_logprobs)? else {
+        output::note("interrupted before there was a result");
         return Ok(Outcome::Interrupted);
     };
     if args.json {

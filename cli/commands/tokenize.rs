@@ -13,6 +13,7 @@ use crate::Outcome;
 use crate::args::ModelFileArgs;
 use crate::output::{self, Style};
 use crate::text::TextArgs;
+use crate::values::token_id;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,6 +36,7 @@ pub(crate) struct TokenizeArgs {
         long,
         value_name = "ID,…",
         value_delimiter = ',',
+        value_parser = token_id,
         num_args = 1..,
         conflicts_with_all = ["text", "file", "bos"]
     )]
