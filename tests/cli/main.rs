@@ -1,7 +1,8 @@
 //! The `onward` command as its users see it: what it prints where, how it ends, what it refuses.
 //!
 //! Every test runs the binary that cargo built beside this test's own, on the models in the
-//! cache (`make models`).
+//! cache (`make models`): Gemma 3 270M, a base model with a BOS, which is used where none is named,
+//! and Qwen2.5-Coder 0.5B Instruct, which has no BOS but a chat template.
 
 mod chat;
 mod generate;
@@ -15,6 +16,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use onward_tests::{GEMMA, QWEN};
 use serde_json::Value;
 
 /// What a run of the command left behind.
@@ -104,26 +106,10 @@ impl Run {
     }
 }
 
-/// A model in the cache.
+/// A model in the cache, as an argument.
 fn model(name: &str) -> String {
-    let folder = |variable| std::env::var_os(variable).map(PathBuf::from);
-    let cache = folder("ONWARD_CACHE")
-        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("onward")))
-        .or_else(|| Some(folder("HOME")?.join(".cache/onward")))
-        .expect("a cache folder");
-    let path = cache.join("models").join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run `make models`",
-        path.display()
-    );
-    path.display().to_string()
+    onward_tests::model_path(name).display().to_string()
 }
-
-/// Gemma 3 270M, a base model: the default, with a BOS and without a chat template.
-const GEMMA: &str = "gemma-3-270m-q4_k_m.gguf";
-/// Qwen2.5-Coder 0.5B Instruct: no BOS, and a chat template.
-const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
 
 /// The keys of a JSON object, in its order.
 #[track_caller]
