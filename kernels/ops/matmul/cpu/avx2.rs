@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 
 use super::activations::Meta;
 use super::kernel::{Call, Kernel};
-use super::plain::{expand_steps, finish, float_body, start};
-use crate::cpu::tiles::{Expanded, FloatLanes, FloatStep, GROUP, QuantStep};
+use super::plain::{expand_steps, finish, start};
+use crate::cpu::tiles::{Expanded, FloatLanes, GROUP, QuantStep, Step, StepBf16, StepF16, StepF32};
 
 /// Rows of half a tile: a vector.
 const ROWS: usize = 8;
@@ -23,7 +23,7 @@ pub(super) const fn quant_kernels<S: QuantStep>() -> [Kernel; 4] {
 }
 
 /// The kernels of a format of floats.
-pub(super) const fn float_kernels<S: FloatStep>() -> [Kernel; 4] {
+pub(super) const fn float_kernels<S: Columns>() -> [Kernel; 4] {
     [float::<S, 1>, float::<S, 2>, float::<S, 3>, float::<S, 4>]
 }
 
@@ -33,11 +33,79 @@ pub(super) unsafe fn expand<S: QuantStep>(steps: &[u8], out: &mut [Expanded]) {
     expand_steps::<S>(steps, out);
 }
 
+/// Eight rows of a column of a float tile.
+pub(super) trait Columns: Step {
+    /// Rows `ROWS * side ..` of column `col` of the step.
+    ///
+    /// # Safety
+    /// The machine has AVX2 and F16C.
+    unsafe fn column(&self, col: usize, side: usize) -> __m256;
+}
+
+impl Columns for StepF32 {
+    #[inline(always)]
+    unsafe fn column(&self, _col: usize, side: usize) -> __m256 {
+        // SAFETY: eight of 16 values are read.
+        unsafe { _mm256_loadu_ps(self.w.as_ptr().add(ROWS * side)) }
+    }
+}
+
+impl Columns for StepF16 {
+    #[inline(always)]
+    unsafe fn column(&self, col: usize, side: usize) -> __m256 {
+        // SAFETY: eight of 16 values are read.
+        unsafe {
+            let halves = self.w[col].as_ptr().add(ROWS * side);
+            _mm256_cvtph_ps(_mm_loadu_si128(halves.cast()))
+        }
+    }
+}
+
+impl Columns for StepBf16 {
+    #[inline(always)]
+    unsafe fn column(&self, col: usize, side: usize) -> __m256 {
+        // SAFETY: eight of 16 values are read.
+        unsafe {
+            let pairs = _mm256_loadu_si256(self.pairs.as_ptr().add(ROWS * side).cast());
+            _mm256_castsi256_ps(match col {
+                0 => _mm256_slli_epi32::<16>(pairs),
+                _ => _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32)),
+            })
+        }
+    }
+}
+
 /// See [`Kernel`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn float<S: FloatStep, const N: usize>(call: &Call) {
-    // SAFETY: as promised to this function.
-    unsafe { float_body::<S, N, true>(call) }
+unsafe fn float<S: Columns, const N: usize>(call: &Call) {
+    // SAFETY: the caller vouches for the instructions and for the call's pointers, which
+    // advance here by exactly its steps.
+    unsafe {
+        let mut out: [FloatLanes; N] = std::array::from_fn(|t| start(call, t));
+        let mut acc = [[_mm256_setzero_ps(); 2]; N];
+        for t in 0..N {
+            acc[t][0] = _mm256_loadu_ps(out[t].as_ptr());
+            acc[t][1] = _mm256_loadu_ps(out[t].as_ptr().add(ROWS));
+        }
+        let mut acts = call.acts;
+        for index in 0..call.n_steps {
+            let step = &*call.steps.cast::<S>().add(index);
+            for col in 0..S::COLS {
+                let (w0, w1) = (step.column(col, 0), step.column(col, 1));
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let x = _mm256_set1_ps(acts.cast::<f32>().add(t).read());
+                    acc[0] = _mm256_fmadd_ps(w0, x, acc[0]);
+                    acc[1] = _mm256_fmadd_ps(w1, x, acc[1]);
+                }
+                acts = acts.add(call.unit_stride);
+            }
+        }
+        for t in 0..N {
+            _mm256_storeu_ps(out[t].as_mut_ptr(), acc[t][0]);
+            _mm256_storeu_ps(out[t].as_mut_ptr().add(ROWS), acc[t][1]);
+            finish(call, t, &out[t]);
+        }
+    }
 }
 
 /// See [`Kernel`].

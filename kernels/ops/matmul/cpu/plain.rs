@@ -3,7 +3,7 @@
 
 use super::activations::Meta;
 use super::kernel::{Call, Kernel};
-use crate::cpu::tiles::{Expanded, FloatLanes, FloatStep, GROUP, QuantStep, TILE_ROWS};
+use crate::cpu::tiles::{Expanded, FloatLanes, FloatStep, GROUP, Lanes, QuantStep, TILE_ROWS};
 
 /// Columns under one pair of `Meta`: half a group.
 const HALF: usize = GROUP / 2;
@@ -107,12 +107,8 @@ fn add_half<S: QuantStep>(
         let mut sums = [minus_sum * i32::from(S::OFFSET); TILE_ROWS];
         let first = part * S::SCALE_COLS;
         for four in (first..first + S::SCALE_COLS).step_by(4) {
-            let q = &group.q[half * HALF / 4 + four / 4];
-            for (row, sum) in sums.iter_mut().enumerate() {
-                for i in 0..4 {
-                    *sum += i32::from(q[4 * row + i]) * i32::from(acts[four + i]);
-                }
-            }
+            let acts = [acts[four], acts[four + 1], acts[four + 2], acts[four + 3]];
+            add_products(&group.q[(half * HALF + four) / 4], acts, &mut sums);
         }
         let scales = &group.scales[half * n_scales + part];
         for row in 0..TILE_ROWS {
@@ -127,19 +123,23 @@ fn add_half<S: QuantStep>(
     }
 }
 
-/// See [`Kernel`].
-unsafe fn float<S: FloatStep, const N: usize>(call: &Call) {
-    // SAFETY: as promised to this function.
-    unsafe { float_body::<S, N, false>(call) }
+/// Adds the products of four columns. Each column is widened by itself: the same operation for
+/// all rows, which becomes vector code on any machine.
+#[inline(always)]
+fn add_products(q: &[u8; 4 * TILE_ROWS], acts: [i8; 4], sums: &mut [i32; TILE_ROWS]) {
+    let lanes: Lanes = bytemuck::cast(*q);
+    for (i, &act) in acts.iter().enumerate() {
+        let act = i32::from(act);
+        for row in 0..TILE_ROWS {
+            // Products of a byte each fit 16 bits and a sign: what `pmaddwd` multiplies.
+            let q = (lanes[row] >> (8 * i) & 255) as i32;
+            sums[row] += q * act;
+        }
+    }
 }
 
-/// The body of every float kernel in plain Rust. With `FMA`, for callers that have the
-/// instruction, products are not rounded.
-///
-/// # Safety
-/// As for [`Kernel`].
-#[inline(always)]
-pub(super) unsafe fn float_body<S: FloatStep, const N: usize, const FMA: bool>(call: &Call) {
+/// See [`Kernel`].
+unsafe fn float<S: FloatStep, const N: usize>(call: &Call) {
     // SAFETY: the caller vouches for the call's pointers, which advance here by exactly its
     // steps.
     unsafe {
@@ -151,12 +151,8 @@ pub(super) unsafe fn float_body<S: FloatStep, const N: usize, const FMA: bool>(c
                 let w = step.column(col);
                 for (t, acc) in acc.iter_mut().enumerate() {
                     let x = acts.cast::<f32>().add(t).read();
-                    for (acc, w) in acc.iter_mut().zip(&w) {
-                        *acc = if FMA {
-                            w.mul_add(x, *acc)
-                        } else {
-                            *acc + w * x
-                        };
+                    for row in 0..TILE_ROWS {
+                        acc[row] += w[row] * x;
                     }
                 }
                 acts = acts.add(call.unit_stride);
