@@ -3,6 +3,7 @@
 
 mod golden;
 mod properties;
+mod splits;
 mod templates;
 mod vocabularies;
 
