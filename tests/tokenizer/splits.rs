@@ -13,7 +13,7 @@ use onward_tokenizer::{TokenType, Tokenizer, Vocabulary, VocabularyKind};
 use serde::Deserialize;
 
 /// In the alphabet of byte-level vocabularies: `Ġ` is a space and `Ċ` a line feed.
-const ALPHABET: [char; 8] = ['a', 's', 'S', '\'', 'Ġ', '1', 'Ċ', '.'];
+const ALPHABET: [char; 9] = ['a', 's', 'S', '\'', 'Ġ', '1', 'Ċ', '.', '/'];
 
 #[derive(Deserialize)]
 struct Golden {
