@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use super::FormatError;
 
@@ -50,5 +50,25 @@ impl MappedFile {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Lets the system take back the memory behind `part` of the file; read again, it comes from
+    /// the page cache. Without this a model being loaded would take its size twice.
+    pub(super) fn release(&self, part: &[u8]) {
+        let start = (part.as_ptr() as usize).wrapping_sub(self.map.as_ptr() as usize);
+        if start
+            .checked_add(part.len())
+            .is_none_or(|end| end > self.map.len())
+        {
+            return;
+        }
+        // SAFETY: dropping pages of a read-only mapping of a file changes none of its bytes.
+        let released = unsafe {
+            self.map
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, start, part.len())
+        };
+        if let Err(error) = released {
+            tracing::debug!("{}: pages were not released: {error}", self.path.display());
+        }
     }
 }

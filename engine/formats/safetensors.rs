@@ -77,6 +77,10 @@ impl TensorSource for Safetensors {
     fn path(&self) -> &Path {
         self.file.path()
     }
+
+    fn release(&self, data: &[u8]) {
+        self.file.release(data);
+    }
 }
 
 /// The header, and where the tensors begin. The header's own parser has seen to it that every

@@ -28,4 +28,7 @@ pub trait TensorSource: Send + Sync {
 
     /// The file, for messages.
     fn path(&self) -> &Path;
+
+    /// Says that a tensor's bytes have been taken over and need not stay in memory.
+    fn release(&self, data: &[u8]);
 }

@@ -268,6 +268,9 @@ impl<B: Backend> Upload<'_, B> {
             })
             .collect();
         let matrix = self.backend.matrix(&sources)?;
+        for source in &sources {
+            self.loader.source.release(source.data);
+        }
         self.advance(sources.iter().map(|source| source.data.len()).sum());
         Ok(matrix)
     }

@@ -134,4 +134,8 @@ impl TensorSource for Gguf {
     fn path(&self) -> &Path {
         self.file.path()
     }
+
+    fn release(&self, data: &[u8]) {
+        self.file.release(data);
+    }
 }
