@@ -187,7 +187,7 @@ impl Pool {
         let mut looks = 0u32;
         while self.shared.running.load(Ordering::Acquire) > 0 {
             looks += 1;
-            if looks < 10_000 {
+            if looks < 1_000 {
                 std::hint::spin_loop();
             } else {
                 thread::yield_now();

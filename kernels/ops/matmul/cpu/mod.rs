@@ -126,7 +126,7 @@ pub(crate) fn product(cpu: &Cpu, product: Product<'_>) -> Result<()> {
         out: Shared::new(product.out),
     };
     let n_units = plans.iter().map(PartPlan::n_units).sum();
-    let schedule = Schedule::new(n_units, cpu.n_threads());
+    let schedule = Schedule::new(n_units, cpu.n_threads(), plan::least_steal(n_tokens));
     cpu.pool.run(|worker| {
         let mut expanded = expanded[worker]
             .lock()

@@ -17,6 +17,18 @@ const CACHE_BYTES: usize = 384 << 10;
 /// Units a worker should have at least, so that all end at about the same time.
 const UNITS_PER_WORKER: usize = 4;
 
+/// Units of few tokens that are worth taking over from another worker: 256 KB.
+const STREAM_UNITS: u32 = 8;
+
+/// Units below which a worker keeps what it has.
+pub(super) fn least_steal(n_tokens: usize) -> u32 {
+    if n_tokens <= FEW_TOKENS {
+        STREAM_UNITS
+    } else {
+        1
+    }
+}
+
 /// Activations packed in one encoding.
 pub(super) struct Packed<'a> {
     pub(super) layout: Layout,

@@ -21,15 +21,18 @@ fn unpack(run: u64) -> (u32, u32) {
 /// The units of one operation.
 pub(super) struct Schedule {
     runs: Vec<Run>,
+    least_steal: u32,
 }
 
 impl Schedule {
-    /// `n_units` in equal shares.
-    pub(super) fn new(n_units: usize, n_workers: usize) -> Schedule {
+    /// `n_units` in equal shares. Of fewer than `least_steal` units left nothing is taken over:
+    /// a new stream from memory takes time to begin.
+    pub(super) fn new(n_units: usize, n_workers: usize, least_steal: u32) -> Schedule {
         let border = |worker: usize| (n_units * worker / n_workers) as u32;
         let run = |worker| Run(AtomicU64::new(pack(border(worker), border(worker + 1))));
         Schedule {
             runs: (0..n_workers).map(run).collect(),
+            least_steal,
         }
     }
 
@@ -58,14 +61,14 @@ impl Schedule {
         }
     }
 
-    /// Takes the far half, rounded up, of the first other run that is not empty.
+    /// Takes the far half, rounded up, of the first other run that has enough left.
     fn steal(&self, worker: usize) -> Option<(u32, u32)> {
         let n = self.runs.len();
         for victim in (1..n).map(|distance| &self.runs[(worker + distance) % n].0) {
             let mut run = victim.load(Ordering::Relaxed);
             loop {
                 let (next, end) = unpack(run);
-                if next >= end {
+                if end.saturating_sub(next) < self.least_steal.max(1) {
                     break;
                 }
                 let middle = next + (end - next) / 2;
@@ -88,7 +91,7 @@ mod tests {
     #[test]
     fn every_unit_is_given_out_once() {
         for (n_units, n_workers) in [(0, 2), (1, 3), (1000, 1), (1000, 4), (3, 8)] {
-            let schedule = Schedule::new(n_units, n_workers);
+            let schedule = Schedule::new(n_units, n_workers, 1);
             let taken: Vec<AtomicU64> = (0..n_units).map(|_| AtomicU64::new(0)).collect();
             std::thread::scope(|scope| {
                 for worker in 0..n_workers {
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn one_worker_alone_does_the_work_of_all() {
-        let schedule = Schedule::new(100, 4);
+        let schedule = Schedule::new(100, 4, 0);
         assert_eq!(std::iter::from_fn(|| schedule.next(2)).count(), 100);
     }
 }
