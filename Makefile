@@ -2,7 +2,8 @@
 #
 #   make demo        stream a completion from Gemma 3 270M, after fetching and building what it needs
 #   make test        formatting, lints and the whole test suite, real models included
-#   make bench       measure kernels and end-to-end speed
+#   make bench       measure kernels
+#   make peers       measure whole models beside llama.cpp, which is built for it (10 minutes)
 #   make toolchain   nvcc and libclang into target/toolchain, unless you have your own
 #   make models      the models of the demo and the tests into the cache
 #
@@ -13,7 +14,7 @@ PYTHON ?= python3
 PROMPT ?= The first thing the lighthouse keeper noticed that morning was
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test suite bench toolchain models models-demo models-bench fmt lint clean
+.PHONY: help demo test suite bench peers toolchain models models-demo models-bench fmt lint clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -30,6 +31,18 @@ suite:
 
 bench: toolchain models-bench
 	$(CARGO) bench --package onward-bench
+
+# llama.cpp as its Python binding vendors it, compiled for this machine.
+PEERS_PYTHON := target/peers/bin/python
+PEERS_MODELS ?= $(wildcard $(or $(ONWARD_CACHE),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME)/onward),$(HOME)/.cache/onward)/models/*.gguf)
+
+$(PEERS_PYTHON):
+	$(PYTHON) -m venv target/peers
+	CMAKE_ARGS=-DGGML_NATIVE=ON $@ -m pip install --no-binary llama-cpp-python llama-cpp-python==0.3.36 || (rm -rf target/peers; exit 1)
+
+peers: toolchain models-bench $(PEERS_PYTHON)
+	$(CARGO) build --release --package onward --package onward-bench
+	target/release/onward-peers --python $(PEERS_PYTHON) $(PEERS_MODELS)
 
 toolchain:
 	@$(PYTHON) scripts/toolchain.py
