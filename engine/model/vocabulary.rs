@@ -31,10 +31,10 @@ const AMBIGUOUS_END_TOKENS: [&str; 4] = ["</s>", "<eos>", "<EOT>", "_<EOT>"];
 pub fn tokenizer_from_file(file: &ModelFile) -> Result<Tokenizer> {
     match file {
         ModelFile::Gguf(file) => tokenizer_from_gguf(file),
-        ModelFile::Hub(directory) => Ok(Tokenizer::from_files(
-            &directory.tokenizer_json()?,
-            directory.tokenizer_config(),
-        )?),
+        ModelFile::Hub(directory) => {
+            Tokenizer::from_files(&directory.tokenizer_json()?, directory.tokenizer_config())
+                .map_err(|error| Error::model(directory.path(), error.to_string()))
+        }
     }
 }
 
@@ -83,7 +83,8 @@ pub fn tokenizer_from_gguf(file: &Gguf) -> Result<Tokenizer> {
         tokens,
         types,
     };
-    Ok(Tokenizer::from_vocabulary(&vocabulary)?)
+    Tokenizer::from_vocabulary(&vocabulary)
+        .map_err(|error| Error::model(file.path(), error.to_string()))
 }
 
 /// Whether a token by its text and type ends a turn or a text.
@@ -177,5 +178,5 @@ pub(crate) fn chat_template(
     source
         .map(|source| ChatTemplate::new(source, &text(tokenizer.bos()), &text(tokenizer.eos())))
         .transpose()
-        .map_err(Error::from)
+        .map_err(|error| Error::model(file.path(), error.to_string()))
 }
