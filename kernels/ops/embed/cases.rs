@@ -4,7 +4,7 @@ use super::Embed;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::registry::{
-    Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, random_matrix,
+    Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, independent_rows, random_matrix,
 };
 use crate::quant::Format;
 
@@ -47,16 +47,7 @@ pub(crate) fn all() -> Vec<EmbedCase> {
 }
 
 impl<B: Backend> Case<B> for EmbedCase {
-    fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>> {
-        Box::new(Self {
-            n_rows,
-            ..self.clone()
-        })
-    }
+    independent_rows!();
 
     fn tolerance(&self) -> Tolerance {
         Tolerance {

@@ -3,7 +3,9 @@
 use super::{Activation, Gated};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::registry::{Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch};
+use crate::ops::registry::{
+    Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, independent_rows,
+};
 
 /// An inner layer's sizes.
 #[derive(Clone, Debug)]
@@ -37,16 +39,7 @@ pub(crate) fn all() -> Vec<GatedCase> {
 }
 
 impl<B: Backend> Case<B> for GatedCase {
-    fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>> {
-        Box::new(Self {
-            n_rows,
-            ..self.clone()
-        })
-    }
+    independent_rows!();
 
     fn tolerance(&self) -> Tolerance {
         Tolerance {

@@ -4,7 +4,9 @@ use super::Logits;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::matmul::cases::{product_tolerance, weight_bytes};
-use crate::ops::registry::{Case, Cost, N_ROWS, Prepared, Random, Tolerance, fetch, random_matrix};
+use crate::ops::registry::{
+    Case, Cost, N_ROWS, Prepared, Random, Tolerance, fetch, independent_rows, random_matrix,
+};
 use crate::quant::Format;
 
 /// An output head and how many rows to score.
@@ -61,16 +63,7 @@ pub(crate) fn all() -> Vec<LogitsCase> {
 }
 
 impl<B: Backend> Case<B> for LogitsCase {
-    fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>> {
-        Box::new(Self {
-            n_rows,
-            ..self.clone()
-        })
-    }
+    independent_rows!();
 
     fn tolerance(&self) -> Tolerance {
         product_tolerance([self.format])

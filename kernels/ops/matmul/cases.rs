@@ -4,7 +4,7 @@ use super::Matmul;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::registry::{
-    Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, random_matrix,
+    Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, independent_rows, random_matrix,
 };
 use crate::quant::Format;
 
@@ -105,16 +105,7 @@ pub(crate) fn all() -> Vec<MatmulCase> {
 }
 
 impl<B: Backend> Case<B> for MatmulCase {
-    fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>> {
-        Box::new(Self {
-            n_rows,
-            ..self.clone()
-        })
-    }
+    independent_rows!();
 
     fn tolerance(&self) -> Tolerance {
         product_tolerance(self.parts.iter().map(|part| part.0))

@@ -126,6 +126,23 @@ pub struct Cost {
     pub flops: usize,
 }
 
+/// The part of a [`Case`] whose rows are a number and know nothing of one another.
+macro_rules! independent_rows {
+    () => {
+        fn n_rows(&self) -> usize {
+            self.n_rows
+        }
+
+        fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>> {
+            Box::new(Self {
+                n_rows,
+                ..self.clone()
+            })
+        }
+    };
+}
+pub(crate) use independent_rows;
+
 /// The first `len` values of a buffer.
 pub(crate) fn fetch<B: Backend>(backend: &B, buffer: &B::Buffer, len: usize) -> Result<Vec<f32>> {
     let mut values = vec![f32::NAN; len];

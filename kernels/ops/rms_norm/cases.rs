@@ -3,7 +3,9 @@
 use super::RmsNorm;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::registry::{Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch};
+use crate::ops::registry::{
+    Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, independent_rows,
+};
 
 /// A norm's sizes.
 #[derive(Clone, Debug)]
@@ -38,16 +40,7 @@ pub(crate) fn all() -> Vec<RmsNormCase> {
 }
 
 impl<B: Backend> Case<B> for RmsNormCase {
-    fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>> {
-        Box::new(Self {
-            n_rows,
-            ..self.clone()
-        })
-    }
+    independent_rows!();
 
     fn tolerance(&self) -> Tolerance {
         Tolerance {
