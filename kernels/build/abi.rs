@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
-use crate::images::write_if_changed;
+use crate::images::{files, write_if_changed};
 use crate::toolchain::Toolchain;
 
 const HEADER: &str = "abi.h";
@@ -23,6 +23,9 @@ pub(crate) const LAYOUT: &str = "abi_layout.h";
 /// One sentence where libclang is missing, the header does not parse or a layout differs.
 pub(crate) fn generate(toolchain: &Toolchain, out_dir: &Path) -> Result<(), String> {
     println!("cargo::rerun-if-changed={HEADER}");
+    for header in files("ops", "h")?.iter().chain(&files("device", "h")?) {
+        println!("cargo::rerun-if-changed={}", header.display());
+    }
     println!("cargo::rerun-if-changed=build/abi.rs");
     let bindings = bind(toolchain)?;
     assert_layout(&layout(&bindings)?, out_dir)?;
@@ -37,6 +40,7 @@ fn bind(toolchain: &Toolchain) -> Result<String, String> {
     }
     let builder = bindgen::Builder::default()
         .header(HEADER)
+        .clang_arg("-I.")
         .derive_default(false)
         .derive_debug(true)
         .layout_tests(true)

@@ -41,6 +41,8 @@ pub(crate) fn build(toolchain: &Toolchain, out_dir: &Path) -> Result<(), String>
     let sources = files("ops", "cu")?;
     let mut headers = files("device", "cuh")?;
     headers.extend(files("ops", "cuh")?);
+    headers.extend(files("ops", "h")?);
+    headers.extend(files("device", "h")?);
     headers.push(PathBuf::from("abi.h"));
     // Folders too, so that a new file is seen.
     for path in sources.iter().chain(&headers) {
@@ -92,7 +94,7 @@ fn archs() -> Result<Vec<Arch>, String> {
 }
 
 /// The files with this extension in `folder` and the folders in it, sorted.
-fn files(folder: &str, extension: &str) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn files(folder: &str, extension: &str) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(folder)];
     while let Some(folder) = folders.pop() {

@@ -65,6 +65,9 @@ pub(crate) fn arguments(
         .map(str::to_owned)
         .to_vec();
     arguments.extend(["--Werror", "all-warnings"].map(str::to_owned));
+    // A fused multiply-add is written where it is meant: so the emulated device, which is
+    // compiled by another compiler, computes the same bits.
+    arguments.push("-fmad=false".to_owned());
     // Only nvcc's front end is used: a host compiler newer than it knows does no harm.
     arguments.push("-allow-unsupported-compiler".to_owned());
     arguments.push("-ccbin".to_owned());

@@ -1,14 +1,16 @@
 //! An opened GPU: its context, the stream all work goes on, and its kernels' images.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaStream};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream};
 use cudarc::nvrtc::Ptx;
 
 use super::Gpu;
 use super::driver::{self, call};
 use super::error::CudaError;
 use super::image::{self, Image};
+use crate::error::Error;
 
 /// A GPU that is ready to run kernels.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub struct Device {
     gpu: Gpu,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
 }
 
 impl Device {
@@ -46,6 +49,7 @@ impl Device {
             gpu,
             context,
             stream,
+            modules: Mutex::default(),
         })
     }
 
@@ -59,12 +63,38 @@ impl Device {
         &self.stream
     }
 
-    /// Loads the kernel `name` of the module of that name.
+    /// Waits for all work on the stream.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says of that work.
+    pub fn synchronise(&self) -> Result<(), Error> {
+        self.stream
+            .synchronize()
+            .map_err(|error| call("finish its work", error).into())
+    }
+
+    /// Loads the kernel `name` of `module`.
     ///
     /// # Errors
     ///
     /// [`CudaError::NoImage`] where none of its images runs here, or what the driver says.
-    pub(crate) fn kernel(&self, name: &'static str) -> Result<CudaFunction, CudaError> {
+    pub(crate) fn kernel(
+        &self,
+        module: &'static str,
+        name: &'static str,
+    ) -> Result<CudaFunction, CudaError> {
+        self.module(module)?
+            .load_function(name)
+            .map_err(|error| call(format!("load the kernel {name} of {module}"), error))
+    }
+
+    /// The module of this name, loaded at its first use.
+    fn module(&self, name: &'static str) -> Result<Arc<CudaModule>, CudaError> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(name) {
+            return Ok(module.clone());
+        }
         let images = image::module(name).map_or(&[][..], |module| module.images);
         let chosen = image::select(images, self.gpu.compute_capability).ok_or_else(|| {
             let archs: Vec<String> = images.iter().map(Image::to_string).collect();
@@ -75,9 +105,11 @@ impl Device {
                 archs: archs.join(", "),
             }
         })?;
-        self.context
+        let module = self
+            .context
             .load_module(Ptx::from_binary(chosen.bytes.to_vec()))
-            .and_then(|module| module.load_function(name))
-            .map_err(|error| call(format!("load the kernel {name} ({chosen})"), error))
+            .map_err(|error| call(format!("load the kernels of {name} ({chosen})"), error))?;
+        modules.insert(name, module.clone());
+        Ok(module)
     }
 }

@@ -136,6 +136,11 @@ pub(crate) fn call(what: impl Into<String>, error: DriverError) -> CudaError {
     }
 }
 
+/// Whether a call failed for want of memory.
+pub(crate) fn is_out_of_memory(error: DriverError) -> bool {
+    error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY
+}
+
 /// The driver writes 13.2 as 13020.
 fn split_version(version: i32) -> (u32, u32) {
     let version = version.unsigned_abs();

@@ -59,3 +59,12 @@ pub enum CudaError {
         detail: String,
     },
 }
+
+impl From<CudaError> for crate::error::Error {
+    fn from(error: CudaError) -> Self {
+        Self::Device {
+            device: "cuda".to_owned(),
+            detail: error.to_string(),
+        }
+    }
+}

@@ -7,22 +7,30 @@
 //! and architecture ([`EmbeddedKernel`]). [`Device`] picks the best image for a GPU.
 
 #[cfg(feature = "cuda")]
-mod abi;
+pub(crate) mod abi;
 #[cfg(feature = "cuda")]
-mod device;
+pub(crate) mod array;
+#[cfg(feature = "cuda")]
+mod backend;
+#[cfg(feature = "cuda")]
+mod batch;
+#[cfg(feature = "cuda")]
+pub(crate) mod device;
 #[cfg(feature = "cuda")]
 mod driver;
 mod error;
 #[cfg(feature = "cuda")]
 mod image;
 #[cfg(feature = "cuda")]
-mod launch;
+pub(crate) mod queue;
 
+#[cfg(feature = "cuda")]
+pub use array::Buffer;
+#[cfg(feature = "cuda")]
+pub use backend::{Cuda, KvCache, Matrix};
 #[cfg(feature = "cuda")]
 pub use device::Device;
 pub use error::CudaError;
-#[cfg(feature = "cuda")]
-pub use launch::{Kernels, RmsNormRows};
 
 /// What CUDA can do here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,11 +2,10 @@
 // alone, so equal inputs give equal bits.
 #pragma once
 
-constexpr unsigned WARP_LANES = 32;
-constexpr unsigned FULL_WARP = 0xffffffffu;
+#include "device/kernel.cuh"
 
 // The sum over the 32 lanes, in every lane. All lanes must take part.
-__device__ __forceinline__ float warp_sum(float value) {
+DEVICE float warp_sum(float value) {
 #pragma unroll
     for (unsigned offset = WARP_LANES / 2; offset > 0; offset /= 2) {
         value += __shfl_xor_sync(FULL_WARP, value, offset);
@@ -16,7 +15,7 @@ __device__ __forceinline__ float warp_sum(float value) {
 
 // The sum over the block, in every thread. `blockDim.x` is a multiple of 32, and all threads
 // must take part; `scratch` is free again only after the next barrier.
-__device__ __forceinline__ float block_sum(float value, float (&scratch)[WARP_LANES]) {
+DEVICE float block_sum(float value, float (&scratch)[WARP_LANES]) {
     const unsigned lane = threadIdx.x % WARP_LANES;
     const unsigned warp = threadIdx.x / WARP_LANES;
     value = warp_sum(value);

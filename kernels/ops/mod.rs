@@ -39,3 +39,11 @@ pub(crate) fn check_room(
         )),
     }
 }
+
+/// A size as kernels count it: in 31 bits, which is also what a grid can hold.
+#[cfg(feature = "cuda")]
+pub(crate) fn narrow(op: &'static str, size: usize) -> Result<u32> {
+    i32::try_from(size)
+        .map(i32::unsigned_abs)
+        .map_err(|_| shape_error(op, format!("a size of {size} is too large for a GPU")))
+}

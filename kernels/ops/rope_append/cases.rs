@@ -135,7 +135,10 @@ impl<B: Backend> Case<B> for RopeAppendCase {
         Ok(Box::new(Arguments::<B> {
             case: self.clone(),
             shared,
-            norms: self.norm.then(|| Ok((norm(11)?, norm(12)?))).transpose()?,
+            norms: self
+                .norm
+                .then(|| Result::<_>::Ok((norm(11)?, norm(12)?)))
+                .transpose()?,
             rope: self.rotation.map(Rotation::rope),
             attended: backend.buffer(attended)?,
         }))

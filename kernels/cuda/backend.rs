@@ -1,0 +1,165 @@
+//! The CUDA backend: each operation's launches stand with the operation (`ops/<op>/cuda.rs`).
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::array::{Buffer, DeviceArray};
+use super::device::Device;
+use super::error::CudaError;
+use super::queue::Queue;
+use crate::backend::{Array, Backend, KvShape, MatrixSource};
+use crate::error::{Error, Result};
+use crate::ops::{
+    attention::Attention,
+    embed::Embed,
+    gated::Gated,
+    logits::Logits,
+    matmul::Matmul,
+    rms_norm::{self, RmsNorm},
+    rope_append::RopeAppend,
+};
+
+/// One GPU, all of whose work goes on one stream.
+#[derive(Debug)]
+pub struct Cuda {
+    pub(crate) device: Device,
+    queue: Mutex<Queue>,
+}
+
+impl Cuda {
+    /// Opens GPU `ordinal`, counted from 0.
+    ///
+    /// # Errors
+    /// No driver, a driver older than the kernels, no such GPU, or what the driver says.
+    pub fn open(ordinal: usize) -> std::result::Result<Self, CudaError> {
+        Ok(Self {
+            device: Device::open(ordinal)?,
+            queue: Mutex::default(),
+        })
+    }
+
+    /// The GPU.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The right to launch.
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        // What a panic leaves behind is memory that nothing depends on.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The error of an operation without kernels.
+fn missing<T>(op: &str) -> Result<T> {
+    Err(Error::Device {
+        device: "cuda".to_owned(),
+        detail: format!("{op} has no kernel"),
+    })
+}
+
+/// The matrices of weights on a GPU.
+#[derive(Debug)]
+pub struct Matrix;
+
+impl crate::backend::Dimensions for Matrix {
+    fn rows(&self) -> usize {
+        0
+    }
+    fn cols(&self) -> usize {
+        0
+    }
+}
+
+/// The cache of keys and values on a GPU.
+#[derive(Debug)]
+pub struct KvCache(KvShape);
+
+impl crate::backend::CacheShape for KvCache {
+    fn shape(&self) -> &KvShape {
+        &self.0
+    }
+}
+
+impl Backend for Cuda {
+    type Buffer = Buffer;
+    type Matrix = Matrix;
+    type KvCache = KvCache;
+
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn buffer(&self, len: usize) -> Result<Buffer> {
+        DeviceArray::zeroed(&self.device, "activations", len).map(Buffer)
+    }
+
+    fn upload(&self, values: &[f32]) -> Result<Buffer> {
+        DeviceArray::upload(&self.device, "values", values).map(Buffer)
+    }
+
+    fn download(&self, buffer: &Buffer, range: Range<usize>, out: &mut [f32]) -> Result<()> {
+        if range.len() != out.len() || range.end > Array::len(buffer) || range.start > range.end {
+            return Err(Error::Shape {
+                op: "download",
+                detail: format!(
+                    "values {range:?} of {} do not fit {} values",
+                    Array::len(buffer),
+                    out.len()
+                ),
+            });
+        }
+        buffer.0.read(&self.device, range.start, out)
+    }
+
+    fn matrix(&self, _parts: &[MatrixSource<'_>]) -> Result<Matrix> {
+        missing("matrix")
+    }
+
+    fn matrix_bytes(&self, _matrix: &Matrix) -> usize {
+        0
+    }
+
+    fn kv_cache(&self, _shape: &KvShape) -> Result<KvCache> {
+        missing("kv_cache")
+    }
+
+    fn kv_bytes(&self, _shape: &KvShape) -> usize {
+        0
+    }
+
+    fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("embed")
+    }
+
+    fn rms_norm(&self, op: RmsNorm<'_, Self>) -> Result<()> {
+        op.check()?;
+        rms_norm::cuda::run(self, op)
+    }
+
+    fn matmul(&self, op: Matmul<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("matmul")
+    }
+
+    fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("rope_append")
+    }
+
+    fn attention(&self, op: Attention<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("attention")
+    }
+
+    fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("gated")
+    }
+
+    fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("logits")
+    }
+}

@@ -1,0 +1,142 @@
+//! Launching kernels in order on a device's stream, and what operations share while they do:
+//! the kernels that are loaded, scratch memory, and the device's copy of the batch.
+
+use std::collections::HashMap;
+
+use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MAX_SHARED;
+use cudarc::driver::{CudaFunction, DeviceRepr, LaunchConfig, PushKernelArg};
+
+use super::abi::BatchArrays;
+use super::array::{DeviceArray, failed};
+use super::batch::DeviceBatch;
+use super::device::Device;
+use crate::backend::Batch;
+use crate::error::Result;
+
+/// Dynamic shared memory that a kernel gets without asking.
+const SHARED_BYTES: u32 = 48 << 10;
+
+/// One launch of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Launch<P> {
+    /// The kernel's source: the stem of its `.cu` file.
+    pub(crate) module: &'static str,
+    /// The kernel's name in it.
+    pub(crate) kernel: &'static str,
+    /// Blocks.
+    pub(crate) grid: (u32, u32, u32),
+    /// Threads of a block.
+    pub(crate) threads: u32,
+    /// Dynamic shared memory of a block in bytes.
+    pub(crate) shared_bytes: u32,
+    /// The kernel's one parameter.
+    pub(crate) params: P,
+}
+
+/// The order in which work reaches the device. An operation holds it while it launches, so
+/// nobody else's launches come between its own.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    kernels: HashMap<&'static str, Loaded>,
+    scratch: HashMap<&'static str, DeviceArray<u8>>,
+    batch: DeviceBatch,
+}
+
+/// A kernel on the device and the dynamic shared memory it may use.
+#[derive(Debug)]
+struct Loaded {
+    function: CudaFunction,
+    shared_bytes: u32,
+}
+
+impl Queue {
+    /// Puts a launch on the device's stream; one of an empty grid does nothing.
+    ///
+    /// # Errors
+    /// No image of the kernel for this GPU, or what the driver says.
+    ///
+    /// # Safety
+    /// The grid, the block and the pointers in the parameters are as the kernel expects, what it
+    /// writes overlaps nothing it reads but by its design, and all of it lives until the stream
+    /// has come past the launch. Memory that is freed in stream order lives long enough.
+    pub(crate) unsafe fn launch<P: DeviceRepr>(
+        &mut self,
+        device: &Device,
+        launch: &Launch<P>,
+    ) -> Result<()> {
+        let (x, y, z) = launch.grid;
+        if x == 0 || y == 0 || z == 0 {
+            return Ok(());
+        }
+        let function = self.function(device, launch)?;
+        let config = LaunchConfig {
+            grid_dim: launch.grid,
+            block_dim: (launch.threads, 1, 1),
+            shared_mem_bytes: launch.shared_bytes,
+        };
+        let mut builder = device.stream().launch_builder(function);
+        builder.arg(&launch.params);
+        // SAFETY: by the contract above.
+        unsafe { builder.launch(config) }
+            .map_err(|error| failed(format!("launch {}", launch.kernel), error))?;
+        Ok(())
+    }
+
+    /// The kernel, loaded at its first use and allowed the shared memory it asks for.
+    fn function<P>(&mut self, device: &Device, launch: &Launch<P>) -> Result<&CudaFunction> {
+        use std::collections::hash_map::Entry;
+        let loaded = match self.kernels.entry(launch.kernel) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Loaded {
+                function: device.kernel(launch.module, launch.kernel)?,
+                shared_bytes: SHARED_BYTES,
+            }),
+        };
+        if launch.shared_bytes > loaded.shared_bytes {
+            loaded
+                .function
+                .set_attribute(MAX_SHARED, launch.shared_bytes as i32)
+                .map_err(|error| {
+                    let (kernel, bytes) = (launch.kernel, launch.shared_bytes);
+                    failed(
+                        format!("give {kernel} {bytes} bytes of shared memory"),
+                        error,
+                    )
+                })?;
+            loaded.shared_bytes = launch.shared_bytes;
+        }
+        Ok(&loaded.function)
+    }
+
+    /// At least `bytes` of memory for what `what` names, aligned to 256, its content unknown.
+    /// Who asks for the same name again may get the same memory.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(crate) fn scratch(
+        &mut self,
+        device: &Device,
+        what: &'static str,
+        bytes: usize,
+    ) -> Result<*mut u8> {
+        let held = self.scratch.get(what).map_or(0, DeviceArray::len);
+        if held < bytes {
+            // Freed in stream order: launches that use it come first.
+            self.scratch.remove(what);
+            let array = DeviceArray::uninitialised(device, what, bytes)?;
+            self.scratch.insert(what, array);
+        }
+        Ok(self
+            .scratch
+            .get(what)
+            .map_or(std::ptr::null_mut(), DeviceArray::pointer))
+    }
+
+    /// The batch in device memory, copied there if it is not the last one.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(crate) fn batch(&mut self, device: &Device, batch: &Batch) -> Result<BatchArrays> {
+        self.batch.update(device, batch)
+    }
+}

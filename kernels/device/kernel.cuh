@@ -1,0 +1,32 @@
+// What every kernel source begins with: the types of CUDA, the parameter structs, and the way
+// to define a kernel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "abi.h"
+
+// A function of the device; always inlined, so that arrays it is given stay in registers.
+#define DEVICE static __device__ __forceinline__
+
+// Defines the kernel NAME. It takes one struct of abi.h, which its body calls `params`; blocks
+// have at most MAX_THREADS threads, and registers are allotted so that MIN_BLOCKS of them fit
+// on a multiprocessor.
+#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                              \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, MIN_BLOCKS)                          \
+        NAME(const __grid_constant__ PARAMS params)
+
+constexpr unsigned WARP_LANES = 32;
+constexpr unsigned FULL_WARP = 0xffffffffu;
+
+// The dynamic shared memory of the block, as many bytes as the launch asked for, aligned to
+// 1024.
+template <typename T>
+DEVICE T *dynamic_shared() {
+    extern __shared__ __align__(1024) unsigned char dynamic_shared_bytes[];
+    return reinterpret_cast<T *>(dynamic_shared_bytes);
+}
