@@ -1,6 +1,7 @@
 //! Shared helpers of the test suite: where golden data and models are, and how distributions
 //! are compared.
 
+pub mod agreement;
 pub mod broken;
 pub mod command;
 pub mod gguf_file;
