@@ -10,6 +10,7 @@
 #define ONWARD_ABI_H
 
 #include "device/batch.h"
+#include "ops/gated/params.h"
 #include "ops/rms_norm/params.h"
 
 #endif

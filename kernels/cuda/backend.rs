@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::ops::{
     attention::Attention,
     embed::Embed,
-    gated::Gated,
+    gated::{self, Gated},
     logits::Logits,
     matmul::Matmul,
     rms_norm::{self, RmsNorm},
@@ -155,7 +155,7 @@ impl Backend for Cuda {
 
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("gated")
+        gated::cuda::run(self, op)
     }
 
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
