@@ -89,13 +89,11 @@ fn matmul() {
     let bias = values(11, 5);
     for (name, full) in [("matmul", false), ("matmul_bias_accumulate", true)] {
         let mut out = values(3 * 11, 6);
+        let (x, weight) = (values(3 * 37, 1), matrix(&reference));
         let op = Matmul {
-            x: &values(3 * 37, 1),
-            weight: &matrix(&reference),
             bias: full.then_some(&bias),
-            n_rows: 3,
             accumulate: full,
-            out: &mut out,
+            ..Matmul::new(&x, &weight, 3, &mut out)
         };
         reference.matmul(op).unwrap();
         assert_expected(name, &out);

@@ -62,14 +62,7 @@ fn matrix(cpu: &Cpu, (format, rows, cols, name): (Format, usize, usize, &str)) -
 }
 
 fn multiply(cpu: &Cpu, weight: &Matrix, x: &Buffer, n_rows: usize, out: &mut Buffer) {
-    let op = Matmul {
-        x,
-        weight,
-        bias: None,
-        n_rows,
-        accumulate: false,
-        out,
-    };
+    let op = Matmul::new(x, weight, n_rows, out);
     cpu.matmul(op).expect("matching shapes");
 }
 

@@ -182,12 +182,8 @@ impl<B: Backend> Block<'_, B> {
         let (a, n_rows) = (&self.layer.attention, batch.n_rows());
         self.norm(n_rows, &s.x, &self.w.attention_norm, false, &mut s.normed)?;
         self.backend.matmul(Matmul {
-            x: &s.normed,
-            weight: &self.w.qkv,
             bias: self.w.qkv_bias.as_ref(),
-            n_rows,
-            accumulate: false,
-            out: &mut s.qkv,
+            ..Matmul::new(&s.normed, &self.w.qkv, n_rows, &mut s.qkv)
         })?;
         self.backend.rope_append(RopeAppend {
             qkv: &mut s.qkv,
@@ -237,14 +233,12 @@ impl<B: Backend> Block<'_, B> {
             false,
             &mut s.normed,
         )?;
-        self.backend.matmul(Matmul {
-            x: &s.normed,
-            weight: &self.w.gate_up,
-            bias: None,
+        self.backend.matmul(Matmul::new(
+            &s.normed,
+            &self.w.gate_up,
             n_rows,
-            accumulate: false,
-            out: &mut s.gate_up,
-        })?;
+            &mut s.gate_up,
+        ))?;
         self.backend.gated(Gated {
             gate_up: &s.gate_up,
             n_rows,
@@ -278,12 +272,9 @@ impl<B: Backend> Block<'_, B> {
             Some(_) => (false, &mut *branch),
         };
         self.backend.matmul(Matmul {
-            x: output.inner,
-            weight: output.weight,
             bias: output.bias,
-            n_rows,
             accumulate,
-            out,
+            ..Matmul::new(output.inner, output.weight, n_rows, out)
         })?;
         match output.post_norm {
             None => Ok(()),

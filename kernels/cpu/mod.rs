@@ -49,6 +49,7 @@ pub struct Cpu {
     /// Where weights live.
     arena: arena::Arena,
     pub(crate) matmul_scratch: Mutex<matmul::cpu::Scratch>,
+    pub(crate) matmul_intermediates: Mutex<matmul::cpu::Intermediates>,
 }
 
 impl Cpu {
@@ -76,6 +77,7 @@ impl Cpu {
             turns: Default::default(),
             arena: Default::default(),
             matmul_scratch: Default::default(),
+            matmul_intermediates: Default::default(),
         })
     }
 

@@ -14,7 +14,8 @@ pub(crate) fn run(op: Gated<'_, Reference>) {
     }
 }
 
-fn activate(activation: Activation, x: f32) -> f32 {
+/// The function of a gate.
+pub(crate) fn activate(activation: Activation, x: f32) -> f32 {
     match activation {
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::GeluTanh => {

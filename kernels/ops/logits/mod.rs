@@ -8,7 +8,8 @@ pub mod cases;
 pub(crate) mod cpu;
 pub(crate) mod reference;
 
-use super::{check_room, shape_error};
+use super::check_room;
+use super::matmul::check_soft_cap;
 use crate::backend::{Backend, Dimensions};
 use crate::error::Result;
 
@@ -44,12 +45,6 @@ impl<B: Backend + ?Sized> Logits<'_, B> {
             .map_or(0, |row| row.saturating_add(1));
         check_room(OP, "x", self.x, &[n_rows, width])?;
         check_room(OP, "out", &*self.out, &[self.rows.len(), vocab])?;
-        match self.soft_cap {
-            Some(cap) if cap.is_nan() || cap <= 0.0 => Err(shape_error(
-                OP,
-                format!("the soft cap is {cap} and should be positive"),
-            )),
-            _ => Ok(()),
-        }
+        check_soft_cap(OP, self.soft_cap)
     }
 }

@@ -1,8 +1,9 @@
 //! The cases of `matmul`.
 
-use super::Matmul;
+use super::{Matmul, Norm};
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::ops::gated::Activation;
 use crate::ops::registry::{
     Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, independent_rows, random_matrix,
 };
@@ -17,8 +18,14 @@ pub struct MatmulCase {
     pub cols: usize,
     /// Tokens.
     pub n_rows: usize,
+    /// Whether the inputs are normalised first.
+    pub norm: bool,
     /// Whether the layer has a bias.
     pub bias: bool,
+    /// Bound of the outputs.
+    pub soft_cap: Option<f32>,
+    /// The function of the gates, if half of the outputs are that.
+    pub gate: Option<Activation>,
     /// Whether the result is added to what `out` holds.
     pub accumulate: bool,
 }
@@ -27,8 +34,19 @@ struct Arguments<B: Backend> {
     case: MatmulCase,
     x: B::Buffer,
     weight: B::Matrix,
+    norm: Option<B::Buffer>,
     bias: Option<B::Buffer>,
     out: B::Buffer,
+}
+
+impl MatmulCase {
+    /// Columns of the output.
+    fn out_width(&self) -> usize {
+        match self.gate {
+            Some(_) => rows(&self.parts) / 2,
+            None => rows(&self.parts),
+        }
+    }
 }
 
 /// Outputs of all parts.
@@ -71,7 +89,10 @@ pub(crate) fn all() -> Vec<MatmulCase> {
         parts: parts.to_vec(),
         cols,
         n_rows,
+        norm: false,
         bias: false,
+        soft_cap: None,
+        gate: None,
         accumulate: false,
     };
     let mut cases = vec![];
@@ -101,6 +122,52 @@ pub(crate) fn all() -> Vec<MatmulCase> {
             });
         }
     }
+    for n_rows in [1, 9] {
+        cases.extend(fused(n_rows));
+    }
+    cases
+}
+
+/// What a matmul does beside multiplying: norm, soft cap and gate, alone and together.
+fn fused(n_rows: usize) -> Vec<MatmulCase> {
+    let plain = |format: Format, rows: usize, cols: usize| MatmulCase {
+        parts: vec![(format, rows), (format, rows)],
+        cols,
+        n_rows,
+        norm: false,
+        bias: false,
+        soft_cap: None,
+        gate: None,
+        accumulate: false,
+    };
+    let mut cases = vec![
+        MatmulCase {
+            soft_cap: Some(0.5),
+            ..plain(Format::Q8_0, 20, 320)
+        },
+        MatmulCase {
+            norm: true,
+            bias: true,
+            soft_cap: Some(2.0),
+            gate: Some(Activation::GeluTanh),
+            accumulate: true,
+            ..plain(Format::Q6K, 24, 512)
+        },
+    ];
+    for format in [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4K] {
+        // 17 gates: their tiles are not those of the gated values.
+        for rows in [17, 64] {
+            cases.push(MatmulCase {
+                norm: true,
+                ..plain(format, rows, 768)
+            });
+            cases.push(MatmulCase {
+                norm: true,
+                gate: Some(Activation::Silu),
+                ..plain(format, rows, 512)
+            });
+        }
+    }
     cases
 }
 
@@ -108,13 +175,24 @@ impl<B: Backend> Case<B> for MatmulCase {
     independent_rows!();
 
     fn tolerance(&self) -> Tolerance {
-        product_tolerance(self.parts.iter().map(|part| part.0))
+        let product = product_tolerance(self.parts.iter().map(|part| part.0));
+        match self.gate {
+            None => product,
+            // Off by act'(g)·u·δg + act(g)·δu: below the deviation of δ in the mean over normal
+            // g and u, six times that where both are four deviations large.
+            Some(_) => Tolerance {
+                largest: 6.0 * product.largest,
+                ..product
+            },
+        }
     }
 
     fn cost(&self) -> Cost {
         let rows = rows(&self.parts);
-        let outputs = if self.accumulate { 2 * rows } else { rows };
-        let values = self.n_rows * (self.cols + outputs) + if self.bias { rows } else { 0 };
+        let width = self.out_width();
+        let outputs = if self.accumulate { 2 * width } else { width };
+        let vectors = if self.bias { rows } else { 0 } + if self.norm { self.cols } else { 0 };
+        let values = self.n_rows * (self.cols + outputs) + vectors;
         Cost {
             bytes: weight_bytes(&self.parts, self.cols) + size_of::<f32>() * values,
             flops: 2 * self.n_rows * rows * self.cols,
@@ -124,33 +202,39 @@ impl<B: Backend> Case<B> for MatmulCase {
     fn prepare(&self, backend: &B) -> Result<Box<dyn Prepared<B>>> {
         let rows = rows(&self.parts);
         let bias = || backend.upload(&Random::new(6).normal(rows, 1.0));
+        // Close to one, so that the inputs stay as normal as the tolerance takes them to be.
+        let near_one = |w: f32| 1.0 + w;
+        let weights = Random::new(9).normal(self.cols, 0.1);
+        let weights: Vec<f32> = weights.into_iter().map(near_one).collect();
+        let norm = || backend.upload(&weights);
         Ok(Box::new(Arguments::<B> {
             case: self.clone(),
             x: backend.upload(&Random::new(7).normal(self.n_rows * self.cols, 1.0))?,
             weight: random_matrix(backend, &self.parts, self.cols, 1.0)?,
+            norm: self.norm.then(norm).transpose()?,
             bias: self.bias.then(bias).transpose()?,
-            out: backend.upload(&Random::new(8).normal(self.n_rows * rows, 1.0))?,
+            out: backend.upload(&Random::new(8).normal(self.n_rows * self.out_width(), 1.0))?,
         }))
     }
 }
 
 impl<B: Backend> Prepared<B> for Arguments<B> {
     fn launch(&mut self, backend: &B) -> Result<()> {
+        let norm = |weight| Norm {
+            weight,
+            epsilon: 1e-6,
+        };
         backend.matmul(Matmul {
-            x: &self.x,
-            weight: &self.weight,
+            norm: self.norm.as_ref().map(norm),
             bias: self.bias.as_ref(),
-            n_rows: self.case.n_rows,
+            soft_cap: self.case.soft_cap,
+            gate: self.case.gate,
             accumulate: self.case.accumulate,
-            out: &mut self.out,
+            ..Matmul::new(&self.x, &self.weight, self.case.n_rows, &mut self.out)
         })
     }
 
     fn outputs(&mut self, backend: &B) -> Result<Vec<f32>> {
-        fetch(
-            backend,
-            &self.out,
-            self.case.n_rows * rows(&self.case.parts),
-        )
+        fetch(backend, &self.out, self.case.n_rows * self.case.out_width())
     }
 }

@@ -17,6 +17,7 @@ mod avx512_floats;
 mod avx512_pack;
 #[cfg(target_arch = "x86_64")]
 mod avx512_unpack;
+mod composed;
 mod kernel;
 mod plain;
 mod plan;
@@ -41,6 +42,7 @@ use plan::{Epilogue, Packed, PartPlan};
 use schedule::Schedule;
 
 pub(crate) use activations::Rows;
+pub(crate) use composed::Intermediates;
 
 /// Memory that a matmul needs besides its arguments, kept by the backend.
 #[derive(Default)]
@@ -62,6 +64,9 @@ pub(crate) struct Product<'a> {
 
 /// Computes a checked [`Matmul`].
 pub(crate) fn matmul(cpu: &Cpu, op: Matmul<'_, Cpu>) -> Result<()> {
+    if op.norm.is_some() || op.soft_cap.is_some() || op.gate.is_some() {
+        return composed::matmul(cpu, op);
+    }
     product(
         cpu,
         Product {

@@ -106,14 +106,7 @@ fn encoded(x: &[f32], cols: usize, format: Format, isa: Isa) -> Vec<f64> {
 fn run(cpu: &Cpu, matrix: &Matrix, x: &[f32], n_rows: usize, rows: usize) -> Vec<f32> {
     let x = cpu.upload(x).unwrap();
     let mut out = cpu.upload(&vec![f32::NAN; n_rows * rows + 1]).unwrap();
-    let op = Matmul {
-        x: &x,
-        weight: matrix,
-        bias: None,
-        n_rows,
-        accumulate: false,
-        out: &mut out,
-    };
+    let op = Matmul::new(&x, matrix, n_rows, &mut out);
     cpu.matmul(op).unwrap();
     assert!(out[n_rows * rows].is_nan(), "wrote beyond its rows");
     out[..n_rows * rows].to_vec()
@@ -258,12 +251,9 @@ fn bias_and_residual_are_added() {
                 let before = noise(n_rows * rows, 9);
                 let mut out = cpu.upload(&before).unwrap();
                 cpu.matmul(Matmul {
-                    x: &x,
-                    weight: &matrix,
                     bias: Some(&bias),
-                    n_rows,
                     accumulate: true,
-                    out: &mut out,
+                    ..Matmul::new(&x, &matrix, n_rows, &mut out)
                 })
                 .unwrap();
                 for i in 0..out.len() {
