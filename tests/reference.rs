@@ -10,7 +10,7 @@ use onward_kernels::ops::attention::{Attention, Mask};
 use onward_kernels::ops::embed::Embed;
 use onward_kernels::ops::gated::{Activation, Gated};
 use onward_kernels::ops::logits::Logits;
-use onward_kernels::ops::matmul::Matmul;
+use onward_kernels::ops::matmul::{Matmul, Norm};
 use onward_kernels::ops::rms_norm::RmsNorm;
 use onward_kernels::ops::rope_append::{Rope, RopeAppend, RopePairs};
 use onward_kernels::quant::quantise;
@@ -38,7 +38,12 @@ fn assert_expected(name: &str, outputs: &[f32]) {
 
 /// The 11 × 37 matrix of the goldens, in two parts.
 fn matrix(reference: &Reference) -> <Reference as Backend>::Matrix {
-    let bytes = quantise(Format::F32, &values(11 * 37, 4)).unwrap();
+    matrix_rows(reference, 11)
+}
+
+/// The first rows of that matrix.
+fn matrix_rows(reference: &Reference, rows: usize) -> <Reference as Backend>::Matrix {
+    let bytes = quantise(Format::F32, &values(rows * 37, 4)).unwrap();
     let (first, second) = bytes.split_at(4 * 37 * 4);
     let part = |name, rows, data| MatrixSource {
         name,
@@ -47,7 +52,7 @@ fn matrix(reference: &Reference) -> <Reference as Backend>::Matrix {
         cols: 37,
         data,
     };
-    let parts = [part("first", 4, first), part("second", 7, second)];
+    let parts = [part("first", 4, first), part("second", rows - 4, second)];
     reference.matrix(&parts).unwrap()
 }
 
@@ -98,6 +103,31 @@ fn matmul() {
         reference.matmul(op).unwrap();
         assert_expected(name, &out);
     }
+}
+
+#[test]
+fn matmul_fused() {
+    let reference = Reference::new();
+    let (x, weight) = (values(3 * 37, 1), matrix_rows(&reference, 10));
+    let (norm_weight, bias) = (values(37, 3), values(11, 5));
+    let mut capped = vec![0.0; 3 * 10];
+    let mut gated = values(3 * 11, 6)[..15].to_vec();
+    for (gate, out) in [(None, &mut capped), (Some(Activation::Silu), &mut gated)] {
+        let op = Matmul {
+            norm: Some(Norm {
+                weight: &norm_weight,
+                epsilon: 1e-2,
+            }),
+            bias: Some(&bias),
+            soft_cap: Some(0.8),
+            gate,
+            accumulate: gate.is_some(),
+            ..Matmul::new(&x, &weight, 3, out)
+        };
+        reference.matmul(op).unwrap();
+    }
+    assert_expected("matmul_norm_cap", &capped);
+    assert_expected("matmul_norm_cap_gate_accumulate", &gated);
 }
 
 #[test]

@@ -89,6 +89,9 @@ def main() -> None:
     gate, up = np.split(4 * values(2 * 26, 7).reshape(2, 26), 2, axis=1)
     gelu = 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
 
+    capped = 0.8 * np.tanh((norm @ weight[:10].T + bias[:10]) / 0.8)
+    gated = capped[:, :5] / (1 + np.exp(-capped[:, :5])) * capped[:, 5:]
+
     logits = 0.3 * product[[2, 0]]
     expected = {
         "embed": 1.5 * weight[[10, 0, 3]],
@@ -96,6 +99,8 @@ def main() -> None:
         "rms_norm_accumulate": out + norm,
         "matmul": product,
         "matmul_bias_accumulate": residual + product + bias,
+        "matmul_norm_cap": capped,
+        "matmul_norm_cap_gate_accumulate": residual.ravel()[:15].reshape(3, 5) + gated,
         "gated_silu": gate / (1 + np.exp(-gate)) * up,
         "gated_gelu_tanh": gelu * up,
         "logits": logits,
