@@ -17,6 +17,9 @@ mod images;
 #[path = "kernels/build/nvcc.rs"]
 mod nvcc;
 #[cfg(feature = "cuda")]
+#[path = "kernels/build/tasks.rs"]
+mod tasks;
+#[cfg(feature = "cuda")]
 #[path = "kernels/build/toolchain.rs"]
 mod toolchain;
 
@@ -34,7 +37,7 @@ fn main() {
 fn build_cuda() -> Result<(), String> {
     let out_dir = std::env::var("OUT_DIR").map_err(|_| "OUT_DIR is not set".to_owned())?;
     let out_dir = std::path::Path::new(&out_dir);
-    let toolchain = toolchain::find()?;
+    let toolchain = toolchain::find(std::path::Path::new("../target/toolchain"))?;
     abi::generate(&toolchain, out_dir)?;
     images::build(&toolchain, out_dir)
 }

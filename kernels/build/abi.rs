@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
-use crate::images::{files, write_if_changed};
+use crate::tasks::{files, write_if_changed};
 use crate::toolchain::Toolchain;
 
 const HEADER: &str = "abi.h";

@@ -9,11 +9,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::thread;
 
 use crate::abi::LAYOUT;
 use crate::nvcc::{self, Arch, Kind};
+use crate::tasks::{files, make_once, read_all, run_all, write_if_changed};
 use crate::toolchain::Toolchain;
 
 /// Ampere, Ada, Hopper and Blackwell, in data centres and desktops.
@@ -52,23 +51,11 @@ pub(crate) fn build(toolchain: &Toolchain, out_dir: &Path) -> Result<(), String>
         println!("cargo::rerun-if-changed={path}");
     }
     let jobs = plan(toolchain, &archs, &sources, &headers, out_dir)?;
-    compile_all(toolchain, &jobs)?;
+    run_all(&jobs, |job| compile(toolchain, job))?;
     write_if_changed(
         &out_dir.join("images.rs"),
         table(toolchain, &jobs).as_bytes(),
     )
-}
-
-/// Writes `bytes` unless the file holds them, so that its date tells when it changed.
-///
-/// # Errors
-///
-/// The path and what the system says.
-pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    if fs::read(path).is_ok_and(|held| held == bytes) {
-        return Ok(());
-    }
-    fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 /// The architectures to compile for, lowest first.
@@ -91,25 +78,6 @@ fn archs() -> Result<Vec<Arch>, String> {
         return Err("ONWARD_CUDA_ARCHS names no architecture".to_owned());
     }
     Ok(archs)
-}
-
-/// The files with this extension in `folder` and the folders in it, sorted.
-pub(crate) fn files(folder: &str, extension: &str) -> Result<Vec<PathBuf>, String> {
-    let mut found = Vec::new();
-    let mut folders = vec![PathBuf::from(folder)];
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder)
-            .map_err(|error| format!("cannot read kernels/{}: {error}", folder.display()))?;
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|found| found == extension) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn plan(
@@ -154,53 +122,17 @@ fn plan(
     Ok(jobs)
 }
 
-fn read_all(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|error| format!("cannot read kernels/{}: {error}", path.display()))
-    };
-    paths.iter().map(read).collect()
-}
-
-/// Runs the jobs on as many threads as cargo grants, and stops at the first error.
-fn compile_all(toolchain: &Toolchain, jobs: &[Job]) -> Result<(), String> {
-    let n_threads = std::env::var("NUM_JOBS")
-        .ok()
-        .and_then(|jobs| jobs.parse::<usize>().ok())
-        .unwrap_or(1)
-        .clamp(1, 64);
-    let queue = Mutex::new(jobs.iter());
-    let next = || queue.lock().ok().and_then(|mut jobs| jobs.next());
-    let work = || {
-        while let Some(job) = next() {
-            compile(toolchain, job)?;
+fn compile(toolchain: &Toolchain, job: &Job) -> Result<(), String> {
+    make_once(&job.output, &job.key, || {
+        nvcc::compile(&toolchain.nvcc, &job.arguments, &job.source, &job.output)?;
+        if job.kind == Kind::Ptx {
+            // The driver reads PTX as a C string.
+            let mut text = read_all(std::slice::from_ref(&job.output))?.concat();
+            text.push(0);
+            write_if_changed(&job.output, &text)?;
         }
         Ok(())
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker
-                .join()
-                .unwrap_or_else(|_| Err("a thread of the kernel build panicked".to_owned()))
-        })
     })
-}
-
-fn compile(toolchain: &Toolchain, job: &Job) -> Result<(), String> {
-    let mut stamp = job.output.clone().into_os_string();
-    stamp.push(".key");
-    let stamp = PathBuf::from(stamp);
-    if job.output.is_file() && fs::read_to_string(&stamp).is_ok_and(|key| key == job.key) {
-        return Ok(());
-    }
-    nvcc::compile(&toolchain.nvcc, &job.arguments, &job.source, &job.output)?;
-    if job.kind == Kind::Ptx {
-        // The driver reads PTX as a C string.
-        let mut text = read_all(std::slice::from_ref(&job.output))?.concat();
-        text.push(0);
-        write_if_changed(&job.output, &text)?;
-    }
-    write_if_changed(&stamp, job.key.as_bytes())
 }
 
 /// `images.rs`: the toolkit's version and, for each module, its images.

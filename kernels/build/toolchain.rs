@@ -4,10 +4,6 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where `make toolchain` installs, seen from the `kernels` folder. It does not follow
-/// `CARGO_TARGET_DIR`: one toolchain serves every target folder.
-const INSTALLED: &str = "../target/toolchain";
-
 /// The compilers of a build.
 pub(crate) struct Toolchain {
     /// The CUDA compiler.
@@ -22,16 +18,17 @@ pub(crate) struct Toolchain {
     pub(crate) libclang: Option<PathBuf>,
 }
 
-/// Finds all of them.
+/// Finds all of them. `installed` is where `make toolchain` installs; it does not follow
+/// `CARGO_TARGET_DIR`: one toolchain serves every target folder.
 ///
 /// # Errors
 ///
 /// One sentence that names the ways on, where there is no nvcc or it does not run.
-pub(crate) fn find() -> Result<Toolchain, String> {
+pub(crate) fn find(installed: &Path) -> Result<Toolchain, String> {
     for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH", "LIBCLANG_PATH", "CXX"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    let nvcc = find_nvcc()?;
+    let nvcc = find_nvcc(installed)?;
     if nvcc.is_file() {
         println!("cargo::rerun-if-changed={}", nvcc.display());
     }
@@ -51,19 +48,19 @@ pub(crate) fn find() -> Result<Toolchain, String> {
         version,
         include,
         host_cxx,
-        libclang: find_libclang(),
+        libclang: find_libclang(installed),
     })
 }
 
 /// NVCC, CUDA_HOME, CUDA_PATH, PATH, `target/toolchain`, in this order.
-fn find_nvcc() -> Result<PathBuf, String> {
+fn find_nvcc(installed: &Path) -> Result<PathBuf, String> {
     if let Some(nvcc) = variable("NVCC") {
         return Ok(PathBuf::from(nvcc));
     }
     let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable);
     let in_homes = homes.map(|home| Path::new(&home).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
-    let installed = Path::new(INSTALLED).join("cuda/nvidia/cu13/bin");
+    let installed = installed.join("cuda/nvidia/cu13/bin");
     in_homes
         .chain(env::split_paths(&path))
         .chain([installed])
@@ -77,8 +74,8 @@ fn find_nvcc() -> Result<PathBuf, String> {
 }
 
 /// The folder that holds libclang: nothing where LIBCLANG_PATH says it or the system has one.
-fn find_libclang() -> Option<PathBuf> {
-    let installed = Path::new(INSTALLED).join("libclang/clang/native");
+fn find_libclang(installed: &Path) -> Option<PathBuf> {
+    let installed = installed.join("libclang/clang/native");
     (variable("LIBCLANG_PATH").is_none() && installed.is_dir()).then_some(installed)
 }
 

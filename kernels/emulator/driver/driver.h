@@ -1,0 +1,127 @@
+// The stand-in for NVIDIA's driver: the objects behind its handles.
+//
+// Nothing runs when it is asked for. Work waits in its stream until something waits for the
+// stream, an event or the device, so a program that forgets to wait sees that nothing happened.
+// Streams are drained one after another in the order of the schedule, as far as events allow.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+// The plain names stand for the newest versions of the functions; here each is defined under the
+// name that is looked up.
+#define __CUDA_API_VERSION_INTERNAL
+#include <cuda.h>
+
+#include "emulator/machine/machine.h"
+
+#define DRIVER_API extern "C" __attribute__((visibility("default"))) CUresult CUDAAPI
+
+namespace driver {
+
+using emulator::Schedule;
+
+// What a thread of the program set up, and what its work left behind.
+struct Session {
+    Schedule schedule;
+    std::string report;
+};
+
+// The calling thread's session: its own, or the one that all threads without share.
+std::shared_ptr<Session> session();
+
+enum class Kind { Launch, Copy, Fill, Record, Wait, Host, Free, Graph };
+
+// A piece of work: what it is, for comparing graphs, and how it is done.
+struct Work {
+    Kind kind;
+    std::string name; // of a kernel
+    std::function<CUresult()> run;
+    uint64_t order = 0; // among the work of all streams
+};
+
+struct Graph {
+    std::vector<Work> nodes;
+};
+
+// A point in a stream's work.
+struct Mark {
+    CUstream stream;
+    bool reached = false;
+    double milliseconds = 0;
+};
+
+} // namespace driver
+
+struct CUstream_st {
+    bool blocking = true; // waits for the default stream and the other way around
+    std::deque<driver::Work> queue;
+    std::shared_ptr<driver::Graph> capture; // while work is captured
+    bool capture_origin = false;
+    bool capture_invalid = false;
+    CUstreamCaptureMode capture_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+};
+
+struct CUevent_st {
+    std::shared_ptr<driver::Mark> mark;           // where it was recorded last
+    std::shared_ptr<driver::Graph> captured_into; // where that was in a capture
+};
+
+struct CUgraph_st {
+    std::shared_ptr<driver::Graph> graph;
+};
+
+struct CUgraphExec_st {
+    std::shared_ptr<driver::Graph> graph;
+};
+
+namespace driver {
+
+// One lock for everything: a launch has the machine to itself.
+using Lock = std::lock_guard<std::recursive_mutex>;
+std::recursive_mutex &mutex();
+
+// Faults that a test asked for: each strikes once and is then forgotten.
+struct Faults {
+    bool allocation = false;
+    bool launch = false;
+    bool capture = false;
+    int driver_version = 13000;
+    int capability[2] = {8, 0};
+};
+extern Faults faults;
+
+// The error that a kernel left behind; every later call returns it.
+extern CUresult sticky;
+
+CUstream resolve(CUstream stream);
+bool is_stream(CUstream stream);
+
+// Puts work on a stream, or into the graph it is captured into.
+CUresult submit(CUstream stream, Kind kind, std::string name, std::function<CUresult()> run);
+
+// Does all work of a stream that was asked for before `before`.
+CUresult drain(CUstream stream, uint64_t before = UINT64_MAX);
+CUresult drain_until(const Mark &mark);
+CUresult drain_all();
+
+// Whether a call that may not happen during a capture happens during one; that ends the capture.
+bool breaks_capture();
+
+// Whether memory of the host was allocated by the driver: copies from and to it do not wait.
+bool is_pinned(const void *memory, size_t n_bytes);
+
+} // namespace driver
+
+// Every entry point begins by this: one thread at a time, and nothing goes after a fault.
+#define ENTER                                                                                      \
+    const driver::Lock lock(driver::mutex());                                                      \
+    if (driver::sticky != CUDA_SUCCESS) {                                                          \
+        return driver::sticky;                                                                     \
+    }

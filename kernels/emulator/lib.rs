@@ -1,0 +1,216 @@
+//! The emulated device: the CUDA kernels of `onward-kernels`, compiled for the host and run
+//! there, behind a stand-in for the CUDA driver.
+//!
+//! The library that the build makes exports the driver's functions. [`Emulator::install`] loads
+//! it under the driver's name before anything else asks for the driver, so that the program's
+//! real CUDA path runs on it: modules, streams, copies, launches, graphs.
+//!
+//! - `machine/` runs a block: a fiber for each thread, and the points where threads wait.
+//! - `shadow/` has twins of `device/{kernel,ptx,memory}.cuh` that come before the originals, and
+//!   CUDA's functions for a host compiler.
+//! - `driver/` stands for the driver. Work is done when something waits for it, not before.
+//!
+//! What a real device does in an order of its own choosing has more than one order here
+//! ([`Order`], [`Copies`]): a kernel that is right in all of them has its barriers and waits.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
+
+/// How the emulated device is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Build {
+    /// As fast as it gets.
+    Optimised,
+    /// With the address and undefined-behaviour sanitizers. The process must have loaded
+    /// `libasan` first, by `LD_PRELOAD`.
+    Sanitised,
+}
+
+impl Build {
+    fn path(self) -> PathBuf {
+        PathBuf::from(match self {
+            Self::Optimised => env!("EMULATOR_OPTIMISED"),
+            Self::Sanitised => env!("EMULATOR_SANITISED"),
+        })
+    }
+}
+
+/// Which thread of a block, which block of a grid and which stream goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// The first.
+    Forward,
+    /// The last.
+    Reverse,
+    /// Threads at random, the same ones in every run.
+    Random,
+}
+
+/// When an asynchronous copy into shared memory lands; a real one lands at any time between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Copies {
+    /// As soon as it is issued.
+    Eager,
+    /// When it is waited for.
+    Lazy,
+}
+
+/// Every way to run a kernel.
+pub const SCHEDULES: [(Order, Copies); 6] = [
+    (Order::Forward, Copies::Lazy),
+    (Order::Forward, Copies::Eager),
+    (Order::Reverse, Copies::Lazy),
+    (Order::Reverse, Copies::Eager),
+    (Order::Random, Copies::Lazy),
+    (Order::Random, Copies::Eager),
+];
+
+/// Why the emulated device cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmulatorError {
+    /// The library does not load.
+    #[error("the emulated device {} does not load: {source}", path.display())]
+    Load {
+        /// The library.
+        path: PathBuf,
+        /// What the system says.
+        source: libloading::Error,
+    },
+    /// This process runs on another driver already.
+    #[error("the process has loaded another CUDA driver than {}", path.display())]
+    OtherDriver {
+        /// The library that was to be loaded.
+        path: PathBuf,
+    },
+}
+
+/// The emulated device that this process runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Emulator {
+    set_schedule: unsafe extern "C" fn(i32, i32),
+    take_report: unsafe extern "C" fn(*mut u8, usize) -> usize,
+    set_device: unsafe extern "C" fn(i32, i32, i32, usize),
+    fail_next: unsafe extern "C" fn(i32),
+}
+
+/// What can be made to fail, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The next allocation, for want of memory.
+    Allocation,
+    /// The next launch; every call after it fails too.
+    Launch,
+    /// The end of the next capture.
+    Capture,
+}
+
+/// What the device says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Properties {
+    /// Compute capability, `(major, minor)`.
+    pub capability: (u8, u8),
+    /// The newest CUDA that the driver supports, `(major, minor)`.
+    pub driver: (u8, u8),
+    /// Memory in bytes.
+    pub memory: usize,
+}
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self {
+            capability: (8, 0),
+            driver: (13, 0),
+            memory: 8 << 30,
+        }
+    }
+}
+
+impl Emulator {
+    /// Puts the emulated device in the driver's place, for the rest of the process. Must come
+    /// before anything else asks for a driver; asking again for the same build is no error.
+    ///
+    /// # Errors
+    ///
+    /// A library that does not load, or another driver or build that was loaded before it.
+    pub fn install(build: Build) -> Result<Self, EmulatorError> {
+        static INSTALLED: Mutex<Option<(Build, Emulator)>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = build.path();
+        match *installed {
+            Some((held, emulator)) if held == build => return Ok(emulator),
+            Some(_) => return Err(EmulatorError::OtherDriver { path }),
+            None => {}
+        }
+        if is_loaded("libcuda.so") || is_loaded("libcuda.so.1") {
+            return Err(EmulatorError::OtherDriver { path });
+        }
+        let emulator = Self::load(&path).map_err(|source| EmulatorError::Load { path, source })?;
+        *installed = Some((build, emulator));
+        Ok(emulator)
+    }
+
+    fn load(path: &Path) -> Result<Self, libloading::Error> {
+        // SAFETY: the library's initialisers fill a table of kernels and touch nothing else.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }?;
+        // It stays for good: the driver's functions are looked up in it again and again.
+        let library: &'static Library = Box::leak(Box::new(library));
+        // SAFETY: the signatures are those of driver/control.cpp.
+        unsafe {
+            Ok(Self {
+                set_schedule: *function(library, "emulator_set_schedule")?,
+                take_report: *function(library, "emulator_take_report")?,
+                set_device: *function(library, "emulator_set_device")?,
+                fail_next: *function(library, "emulator_fail_next")?,
+            })
+        }
+    }
+
+    /// How work runs that this thread asks for from now on. Threads that never called this
+    /// follow the last call of any thread.
+    pub fn set_schedule(&self, order: Order, copies: Copies) {
+        // SAFETY: takes the numbers of the C++ enumerations, which have the same order.
+        unsafe { (self.set_schedule)(order as i32, copies as i32) };
+    }
+
+    /// What went wrong in the last launch that failed, with kernel, block and thread; the device
+    /// is usable again afterwards. None where nothing did.
+    pub fn take_report(&self) -> Option<String> {
+        let mut text = vec![0; 64 << 10];
+        // SAFETY: writes at most as many bytes as the vector holds.
+        let length = unsafe { (self.take_report)(text.as_mut_ptr(), text.len()) };
+        text.truncate(length);
+        (length > 0).then(|| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Changes what the device says of itself.
+    pub fn set_properties(&self, properties: Properties) {
+        let (major, minor) = properties.capability;
+        let version = i32::from(properties.driver.0) * 1000 + i32::from(properties.driver.1) * 10;
+        // SAFETY: takes plain numbers.
+        unsafe { (self.set_device)(major.into(), minor.into(), version, properties.memory) };
+    }
+
+    /// Makes something fail, once.
+    pub fn fail_next(&self, fault: Fault) {
+        // SAFETY: the number is one of driver/control.cpp's.
+        unsafe { (self.fail_next)(fault as i32) };
+    }
+}
+
+/// # Safety
+///
+/// `F` is the type of the function.
+unsafe fn function<F>(library: &Library, name: &str) -> Result<Symbol<F>, libloading::Error> {
+    // SAFETY: by the contract.
+    unsafe { library.get(name.as_bytes()) }
+}
+
+/// Whether the process has a library of this name.
+fn is_loaded(name: &str) -> bool {
+    const RTLD_NOLOAD: i32 = 4;
+    // SAFETY: loads nothing, so no initialiser runs.
+    unsafe { Library::open(Some(name), RTLD_NOLOAD | RTLD_NOW) }.is_ok()
+}

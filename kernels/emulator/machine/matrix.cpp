@@ -1,0 +1,96 @@
+// mma and ldmatrix: what the 32 lanes of a warp do together. The lane maps are told in
+// device/ptx.cuh.
+#include "matrix.h"
+
+#include <cstring>
+
+namespace emulator {
+namespace {
+
+float bits_to_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// Bit tricks instead of a conversion instruction, so that loops over them become vector code.
+struct Bf16 {
+    static float widen(uint32_t half) { return bits_to_float(half << 16); }
+};
+
+struct F16 {
+    static float widen(uint32_t half) {
+        const uint32_t magnitude = (half & 0x7fff) << 13;
+        const uint32_t sign = (half & 0x8000) << 16;
+        // The exponent is 112 short; a full one stands for infinity and NaN.
+        const float scaled = bits_to_float(magnitude) * 0x1p112f;
+        uint32_t bits;
+        memcpy(&bits, &scaled, sizeof bits);
+        bits = magnitude >= 0x7c00u << 13 ? magnitude | 0x7f800000 : bits;
+        return bits_to_float(bits | sign);
+    }
+};
+
+// Products are exact in f32; they are added to the accumulator one after another, in the order
+// of k. Tensor cores add in groups and cut off other bits: results agree within rounding.
+template <typename Half>
+void multiply(void **arguments, uint32_t) {
+    float a[16][16], b[16][8], d[16][8];
+    for (unsigned lane = 0; lane < LANES; ++lane) {
+        const auto &fragment = *static_cast<const Fragments *>(arguments[lane]);
+        const unsigned g = lane / 4, t = lane % 4 * 2;
+        for (unsigned i = 0; i < 4; ++i) {
+            float *pair = &a[g + 8 * (i & 1)][t + 8 * (i >> 1)];
+            pair[0] = Half::widen(fragment.a[i] & 0xffff);
+            pair[1] = Half::widen(fragment.a[i] >> 16);
+            d[g + 8 * (i >> 1)][t + (i & 1)] = fragment.d[i];
+        }
+        for (unsigned i = 0; i < 2; ++i) {
+            b[t + 8 * i][g] = Half::widen(fragment.b[i] & 0xffff);
+            b[t + 8 * i + 1][g] = Half::widen(fragment.b[i] >> 16);
+        }
+    }
+    for (unsigned row = 0; row < 16; ++row) {
+        for (unsigned k = 0; k < 16; ++k) {
+            for (unsigned column = 0; column < 8; ++column) {
+                d[row][column] += a[row][k] * b[k][column];
+            }
+        }
+    }
+    for (unsigned lane = 0; lane < LANES; ++lane) {
+        const auto &fragment = *static_cast<const Fragments *>(arguments[lane]);
+        const unsigned g = lane / 4, t = lane % 4 * 2;
+        for (unsigned i = 0; i < 4; ++i) {
+            fragment.d[i] = d[g + 8 * (i >> 1)][t + (i & 1)];
+        }
+    }
+}
+
+template <unsigned N_MATRICES, bool TRANSPOSED>
+void load_matrices(void **arguments, uint32_t) {
+    for (unsigned i = 0; i < N_MATRICES; ++i) {
+        uint16_t matrix[8][8];
+        for (unsigned row = 0; row < 8; ++row) {
+            const auto &lane = *static_cast<const Matrices *>(arguments[i * 8 + row]);
+            memcpy(matrix[row], shared_pointer(lane.address, 16, 16, "ldmatrix"), 16);
+        }
+        for (unsigned lane = 0; lane < LANES; ++lane) {
+            const unsigned g = lane / 4, t = lane % 4 * 2;
+            const uint32_t low = TRANSPOSED ? matrix[t][g] : matrix[g][t];
+            const uint32_t high = TRANSPOSED ? matrix[t + 1][g] : matrix[g][t + 1];
+            static_cast<const Matrices *>(arguments[lane])->registers[i] = low | high << 16;
+        }
+    }
+}
+
+} // namespace
+
+const Operation MULTIPLY_BF16 = multiply<Bf16>;
+const Operation MULTIPLY_F16 = multiply<F16>;
+const Operation LOAD_MATRICES[3][2] = {
+    {load_matrices<1, false>, load_matrices<1, true>},
+    {load_matrices<2, false>, load_matrices<2, true>},
+    {load_matrices<4, false>, load_matrices<4, true>},
+};
+
+} // namespace emulator

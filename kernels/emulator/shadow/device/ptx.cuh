@@ -1,0 +1,67 @@
+// The emulated twin of kernels/device/ptx.cuh: the same functions, which say what the
+// instructions do instead of naming them.
+#pragma once
+
+#include "device/kernel.cuh"
+#include "emulator/machine/matrix.h"
+
+DEVICE uint32_t shared_address(const void *pointer) { return emulator::shared_address(pointer); }
+
+namespace emulator {
+
+DEVICE void multiply(Operation operation, float *d, const uint32_t *a, uint32_t b0, uint32_t b1, Place place) {
+    Fragments fragments{d, a, {b0, b1}};
+    meet(operation, FULL_WARP, &fragments, "mma", place);
+}
+
+template <unsigned N_REGISTERS>
+DEVICE void load_matrices(uint32_t (&registers)[N_REGISTERS], uint32_t address, bool transposed, Place place) {
+    Matrices matrices{registers, address};
+    meet(LOAD_MATRICES[N_REGISTERS / 2][transposed], FULL_WARP, &matrices, "ldmatrix", place);
+}
+
+} // namespace emulator
+
+DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                     emulator::Place place = emulator::Place::current()) {
+    emulator::multiply(emulator::MULTIPLY_BF16, d, a, b0, b1, place);
+}
+
+DEVICE void mma_f16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                    emulator::Place place = emulator::Place::current()) {
+    emulator::multiply(emulator::MULTIPLY_F16, d, a, b0, b1, place);
+}
+
+DEVICE void ldmatrix_x4(uint32_t (&r)[4], uint32_t address, emulator::Place place = emulator::Place::current()) {
+    emulator::load_matrices(r, address, false, place);
+}
+
+DEVICE void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t address,
+                              emulator::Place place = emulator::Place::current()) {
+    emulator::load_matrices(r, address, true, place);
+}
+
+DEVICE void ldmatrix_x2(uint32_t (&r)[2], uint32_t address, emulator::Place place = emulator::Place::current()) {
+    emulator::load_matrices(r, address, false, place);
+}
+
+DEVICE void cp_async_16(uint32_t shared, const void *global, unsigned n_bytes = 16) {
+    emulator::copy_async(shared, global, 16, n_bytes);
+}
+
+DEVICE void cp_async_4(uint32_t shared, const void *global, unsigned n_bytes = 4) {
+    emulator::copy_async(shared, global, 4, n_bytes);
+}
+
+DEVICE void cp_async_commit() { emulator::copy_commit(); }
+
+template <int N>
+DEVICE void cp_async_wait() {
+    emulator::copy_wait(N);
+}
+
+DEVICE void named_barrier(unsigned id, unsigned n_threads, emulator::Place place = emulator::Place::current()) {
+    emulator::barrier(id, n_threads, true, "named_barrier", place);
+}
+
+DEVICE uint32_t opaque(uint32_t value) { return value; }
