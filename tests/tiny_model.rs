@@ -95,6 +95,10 @@ fn hyperparameters(n_vocab: usize) -> GgufFile {
     file
 }
 
+fn ggml_type(format: Format) -> u32 {
+    format.ggml_type().expect("a format of GGUF files")
+}
+
 fn tensors(n_vocab: usize) -> Vec<TensorSpec> {
     let mut random = Random(1);
     let mut matrix = |name: &str, format: Format, rows: usize, cols: usize, amplitude: f32| {
@@ -104,7 +108,7 @@ fn tensors(n_vocab: usize) -> Vec<TensorSpec> {
         TensorSpec {
             name: name.to_owned(),
             dims: vec![cols as u64, rows as u64],
-            ggml_type: format.ggml_type(),
+            ggml_type: ggml_type(format),
             data: quantise(format, &weights).expect("rows are whole blocks"),
             offset: None,
         }
@@ -112,7 +116,7 @@ fn tensors(n_vocab: usize) -> Vec<TensorSpec> {
     let norm = |name: &str| TensorSpec {
         name: name.to_owned(),
         dims: vec![N_EMBD as u64],
-        ggml_type: Format::F32.ggml_type(),
+        ggml_type: ggml_type(Format::F32),
         data: [1.0f32; N_EMBD]
             .iter()
             .flat_map(|x| x.to_le_bytes())

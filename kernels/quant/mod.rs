@@ -1,13 +1,16 @@
 //! The formats of weights: how a row is cut into blocks and what a block's bytes mean.
 //!
 //! Each layout is defined once, as a [`Block`] whose fields lie as they do in a file
-//! ([`floats`], [`legacy`], [`k_quants`]); everything that reads or re-tiles weights goes by
-//! these structs. All multi-byte numbers are little-endian. The source of the layouts is the
-//! GGUF format as ggml defines it; the values are checked against its Python tables.
+//! ([`floats`], [`legacy`], [`k_quants`], [`mx`], [`int4`]); everything that reads or re-tiles
+//! weights goes by these structs. All multi-byte numbers are little-endian. The source of the
+//! layouts is the GGUF format as ggml defines it, for FP8 the OCP's; 4-bit integers of GPTQ and
+//! AWQ checkpoints have a layout of our own. The values are checked against Python tables.
 
 pub mod floats;
+pub mod int4;
 pub mod k_quants;
 pub mod legacy;
+pub mod mx;
 
 use std::fmt;
 
@@ -31,6 +34,10 @@ pub enum Format {
     Q4K,
     Q5K,
     Q6K,
+    F8E4M3,
+    Mxfp4,
+    Int4G32,
+    Int4G128,
 }
 
 /// The smallest run of weights that can be decoded by itself, laid out as in a file.
@@ -71,7 +78,7 @@ impl Half {
 /// What there is to know about a format: one row of the table in [`Format::layout`].
 struct Layout {
     name: &'static str,
-    ggml_type: u32,
+    ggml_type: Option<u32>,
     block_len: usize,
     block_bytes: usize,
     dequantise: fn(&[u8], &mut [f32]),
@@ -79,7 +86,7 @@ struct Layout {
 }
 
 impl Layout {
-    const fn of<B: Block>(name: &'static str, ggml_type: u32) -> Self {
+    const fn of<B: Block>(name: &'static str, ggml_type: Option<u32>) -> Self {
         Self {
             name,
             ggml_type,
@@ -93,7 +100,7 @@ impl Layout {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -105,21 +112,29 @@ impl Format {
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::F8E4M3,
+        Self::Mxfp4,
+        Self::Int4G32,
+        Self::Int4G128,
     ];
 
     const fn layout(self) -> Layout {
         match self {
-            Self::F32 => Layout::of::<floats::BlockF32>("F32", 0),
-            Self::F16 => Layout::of::<floats::BlockF16>("F16", 1),
-            Self::Bf16 => Layout::of::<floats::BlockBf16>("BF16", 30),
-            Self::Q4_0 => Layout::of::<legacy::BlockQ4_0>("Q4_0", 2),
-            Self::Q4_1 => Layout::of::<legacy::BlockQ4_1>("Q4_1", 3),
-            Self::Q5_0 => Layout::of::<legacy::BlockQ5_0>("Q5_0", 6),
-            Self::Q5_1 => Layout::of::<legacy::BlockQ5_1>("Q5_1", 7),
-            Self::Q8_0 => Layout::of::<legacy::BlockQ8_0>("Q8_0", 8),
-            Self::Q4K => Layout::of::<k_quants::BlockQ4K>("Q4_K", 12),
-            Self::Q5K => Layout::of::<k_quants::BlockQ5K>("Q5_K", 13),
-            Self::Q6K => Layout::of::<k_quants::BlockQ6K>("Q6_K", 14),
+            Self::F32 => Layout::of::<floats::BlockF32>("F32", Some(0)),
+            Self::F16 => Layout::of::<floats::BlockF16>("F16", Some(1)),
+            Self::Bf16 => Layout::of::<floats::BlockBf16>("BF16", Some(30)),
+            Self::Q4_0 => Layout::of::<legacy::BlockQ4_0>("Q4_0", Some(2)),
+            Self::Q4_1 => Layout::of::<legacy::BlockQ4_1>("Q4_1", Some(3)),
+            Self::Q5_0 => Layout::of::<legacy::BlockQ5_0>("Q5_0", Some(6)),
+            Self::Q5_1 => Layout::of::<legacy::BlockQ5_1>("Q5_1", Some(7)),
+            Self::Q8_0 => Layout::of::<legacy::BlockQ8_0>("Q8_0", Some(8)),
+            Self::Q4K => Layout::of::<k_quants::BlockQ4K>("Q4_K", Some(12)),
+            Self::Q5K => Layout::of::<k_quants::BlockQ5K>("Q5_K", Some(13)),
+            Self::Q6K => Layout::of::<k_quants::BlockQ6K>("Q6_K", Some(14)),
+            Self::F8E4M3 => Layout::of::<floats::BlockF8E4M3>("F8_E4M3", None),
+            Self::Mxfp4 => Layout::of::<mx::BlockMxfp4>("MXFP4", Some(39)),
+            Self::Int4G32 => Layout::of::<int4::BlockInt4G32>("INT4_G32", None),
+            Self::Int4G128 => Layout::of::<int4::BlockInt4G128>("INT4_G128", None),
         }
     }
 
@@ -128,8 +143,8 @@ impl Format {
         self.layout().name
     }
 
-    /// The number that stands for it in a GGUF file.
-    pub const fn ggml_type(self) -> u32 {
+    /// The number that stands for it in a GGUF file, if it can be in one.
+    pub const fn ggml_type(self) -> Option<u32> {
         self.layout().ggml_type
     }
 
@@ -137,7 +152,7 @@ impl Format {
     pub fn from_ggml_type(ggml_type: u32) -> Option<Self> {
         Self::ALL
             .into_iter()
-            .find(|format| format.ggml_type() == ggml_type)
+            .find(|format| format.ggml_type() == Some(ggml_type))
     }
 
     /// Weights in a block.
@@ -159,7 +174,7 @@ impl Format {
         (cols / self.block_len()).checked_mul(self.block_bytes())
     }
 
-    /// Whether weights are integers with scales, not floats.
+    /// Whether weights are small numbers under a scale, not floats.
     pub const fn is_quantised(self) -> bool {
         self.block_len() > 1
     }
@@ -279,6 +294,13 @@ mod tests {
             (Format::Q4K, 0.09),
             (Format::Q5K, 0.06),
             (Format::Q6K, 0.04),
+            // Half of the least significant of four bits.
+            (Format::F8E4M3, 0.0625),
+            // What lies between 6 and 8 times the scale becomes 6.
+            (Format::Mxfp4, 0.25),
+            (Format::Int4G32, 0.07),
+            // Four amplitudes under one scale, the widest four times the narrowest.
+            (Format::Int4G128, 0.27),
         ] {
             let values = wave(512);
             let bytes = quantise(format, &values).unwrap();
@@ -326,7 +348,9 @@ mod tests {
     #[test]
     fn ggml_types_name_each_format_once() {
         for format in Format::ALL {
-            assert_eq!(Format::from_ggml_type(format.ggml_type()), Some(format));
+            if let Some(ggml_type) = format.ggml_type() {
+                assert_eq!(Format::from_ggml_type(ggml_type), Some(format));
+            }
         }
         assert_eq!(Format::from_ggml_type(4), None);
     }

@@ -5,7 +5,8 @@
 use onward_engine::formats::gguf::{Value, ValueType};
 use onward_engine::formats::{Gguf, TensorSource};
 use onward_kernels::Format;
-use onward_tests::gguf_file::{GgufFile, Meta};
+use onward_kernels::quant::quantise;
+use onward_tests::gguf_file::{GgufFile, Meta, TensorSpec};
 use onward_tests::{GEMMA, QWEN, golden_json, model_path, tiny_model};
 
 use crate::written;
@@ -26,7 +27,7 @@ fn the_tiny_model_is_read_as_it_was_written() {
         for (view, spec) in gguf.tensors().zip(&file.tensors) {
             let dims: Vec<u64> = view.shape.iter().rev().map(|&dim| dim as u64).collect();
             assert_eq!((view.name, &dims), (spec.name.as_str(), &spec.dims));
-            assert_eq!(view.format.ggml_type(), spec.ggml_type);
+            assert_eq!(view.format.ggml_type(), Some(spec.ggml_type));
             assert_eq!(view.data, spec.data, "{}", spec.name);
             assert_eq!(gguf.tensor(view.name).unwrap().data, spec.data);
         }
@@ -34,6 +35,28 @@ fn the_tiny_model_is_read_as_it_was_written() {
         assert!(gguf.tensor("blk.2.attn_q.weight").is_none());
         let q6_k = gguf.tensor_bytes_by_format()[&Format::Q6K];
         assert_eq!(q6_k, 64 * 210, "64 rows of one block");
+    }
+}
+
+/// Type numbers as ggml has them.
+#[test]
+fn every_format_of_gguf_is_read() {
+    let formats = Format::ALL.into_iter().filter(|f| f.ggml_type().is_some());
+    let types = [0, 1, 30, 2, 3, 6, 7, 8, 12, 13, 14, 39];
+    for (format, ggml_type) in formats.zip(types) {
+        let data = quantise(format, &[0.5; 512]).unwrap();
+        let mut file = tiny_model::llama();
+        file.tensors.push(TensorSpec {
+            name: "t.odd".to_owned(),
+            dims: vec![256, 2],
+            ggml_type,
+            data: data.clone(),
+            offset: None,
+        });
+        let gguf = open(&file);
+        let view = gguf.tensor("t.odd").unwrap();
+        assert_eq!((view.format, view.shape), (format, vec![2, 256]));
+        assert_eq!(view.data, data);
     }
 }
 

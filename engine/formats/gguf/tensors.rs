@@ -184,7 +184,6 @@ fn unsupported(type_id: u32) -> String {
         29 => "IQ1_M",
         34 => "TQ1_0",
         35 => "TQ2_0",
-        39 => "MXFP4",
         4 | 5 | 31..=33 | 36..=38 => {
             return format!("uses type {type_id}, which GGUF has given up");
         }

@@ -56,7 +56,7 @@ pub(crate) struct StepQ8_0 {
 /// Moves the nibbles of block `index` of a row to its lane. A file pairs column `i` with
 /// `i + 16` of one block; a tile pairs column `i` of the first block with `i` of the second.
 #[inline(always)]
-fn pack_nibbles(nibbles: &mut [Lanes; 8], lane: usize, index: usize, qs: &[u8; 16]) {
+pub(super) fn pack_nibbles(nibbles: &mut [Lanes; 8], lane: usize, index: usize, qs: &[u8; 16]) {
     let mask = each_byte(15);
     for (c, word) in words::<4>(qs).into_iter().enumerate() {
         nibbles[c][lane] |= (word & mask) << (4 * index);
@@ -87,7 +87,7 @@ fn transpose_bits(mut x: u64) -> u64 {
 }
 
 #[inline(always)]
-fn half_bits(half: Half) -> u16 {
+pub(super) fn half_bits(half: Half) -> u16 {
     u16::from_le_bytes(half.0)
 }
 

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{FloatLanes, HalfLanes, Lanes, Step, TILE_ROWS, half_lanes};
-use crate::quant::floats::{BlockBf16, BlockF16, BlockF32};
+use crate::quant::floats::{BlockBf16, BlockF8E4M3, BlockF16, BlockF32, f8_e4m3_to_f32};
 
 /// One column.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -24,6 +24,13 @@ pub(crate) struct StepF16 {
 #[repr(C, align(64))]
 pub(crate) struct StepBf16 {
     pub(crate) pairs: Lanes,
+}
+
+/// Four columns, one after the other.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct StepF8E4M3 {
+    pub(crate) w: [[u8; TILE_ROWS]; 4],
 }
 
 /// A step of floats, for code that takes them one column at a time.
@@ -93,6 +100,29 @@ impl FloatStep for StepBf16 {
             } else {
                 pair & 0xffff_0000
             });
+        }
+        out
+    }
+}
+
+impl Step for StepF8E4M3 {
+    type Source = BlockF8E4M3;
+    const COLS: usize = 4;
+
+    #[inline(always)]
+    fn pack(&mut self, lane: usize, blocks: &[BlockF8E4M3]) {
+        for (w, block) in self.w.iter_mut().zip(blocks) {
+            w[lane] = block.0;
+        }
+    }
+}
+
+impl FloatStep for StepF8E4M3 {
+    #[inline(always)]
+    fn column(&self, col: usize) -> FloatLanes {
+        let mut out = [0.0; TILE_ROWS];
+        for (row, out) in out.iter_mut().enumerate() {
+            *out = f8_e4m3_to_f32(self.w[col][row]);
         }
         out
     }

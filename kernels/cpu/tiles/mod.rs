@@ -5,23 +5,26 @@
 //! then keep one row a lane, and an activation is the same for all lanes: a broadcast.
 //!
 //! A tile is read from front to back without a gap: a step holds the scales and the integers of
-//! its columns, 64 for formats of 32-blocks, 256 for the K-quants, so decoding streams one
-//! contiguous run of memory. A step has exactly its blocks' bytes (Q6_K: 1 % more). Rows beyond
-//! the matrix and columns beyond its last block have zero scales and weigh nothing.
+//! its columns, 64 for formats of 32-blocks, 128 for MXFP4 and integers with zero points, 256 for
+//! the K-quants, so decoding streams one contiguous run of memory. A step has exactly its blocks'
+//! bytes (Q6_K: 1 % more, integers in groups of 128: 1.5 %). Rows beyond the matrix and columns
+//! beyond its last block have zero scales or zero weights and weigh nothing.
 //!
 //! Integers are unsigned: `w = scale · (q − OFFSET) − min`. In [`groups`](GROUP) of 64 columns
 //! the low four bits of the first 32 columns are the low nibbles, those of the second 32 the
 //! high nibbles.
 
 mod blocks32;
+mod blocks4;
 mod floats;
 mod k_quants;
 mod q6k;
 
 use bytemuck::{Pod, Zeroable};
 
+pub(crate) use blocks4::{FP4_TABLE, StepInt4G32, StepInt4G128, StepMxfp4};
 pub(crate) use blocks32::{StepQ4_0, StepQ4_1, StepQ5_0, StepQ5_1, StepQ8_0};
-pub(crate) use floats::{FloatStep, StepBf16, StepF16, StepF32};
+pub(crate) use floats::{FloatStep, StepBf16, StepF8E4M3, StepF16, StepF32};
 pub(crate) use k_quants::{Affine, StepQ4K, StepQ5K};
 pub(crate) use q6k::StepQ6K;
 
@@ -114,7 +117,19 @@ macro_rules! with_quant_step {
                 type $step = StepQ6K;
                 $body
             }
-            Format::F32 | Format::F16 | Format::Bf16 => $otherwise,
+            Format::Mxfp4 => {
+                type $step = StepMxfp4;
+                $body
+            }
+            Format::Int4G32 => {
+                type $step = StepInt4G32;
+                $body
+            }
+            Format::Int4G128 => {
+                type $step = StepInt4G128;
+                $body
+            }
+            Format::F32 | Format::F16 | Format::Bf16 | Format::F8E4M3 => $otherwise,
         }
     }};
 }
@@ -127,6 +142,7 @@ macro_rules! with_step {
             Format::F32 => { type $step = $crate::cpu::tiles::StepF32; $body }
             Format::F16 => { type $step = $crate::cpu::tiles::StepF16; $body }
             Format::Bf16 => { type $step = $crate::cpu::tiles::StepBf16; $body }
+            Format::F8E4M3 => { type $step = $crate::cpu::tiles::StepF8E4M3; $body }
             quantised => $crate::cpu::tiles::with_quant_step!(quantised, $step => $body, unreachable!()),
         }
     };
@@ -174,6 +190,7 @@ pub(crate) fn row(format: Format, tile: &[u8], lane: usize, out: &mut [f32]) {
         Format::F32 => floats::row::<StepF32>(tile, lane, out),
         Format::F16 => floats::row::<StepF16>(tile, lane, out),
         Format::Bf16 => floats::row::<StepBf16>(tile, lane, out),
+        Format::F8E4M3 => floats::row::<StepF8E4M3>(tile, lane, out),
         _ => with_quant_step!(format, S => quant_row::<S>(tile, lane, out), ()),
     }
 }
@@ -301,7 +318,10 @@ mod tests {
         for format in Format::ALL {
             let source = 16 * format.row_bytes(256).unwrap();
             let tile = tile_bytes(format, 256).unwrap();
-            let extra = if format == Format::Q6K { 32 } else { 0 };
+            let extra = match format {
+                Format::Q6K | Format::Int4G128 => 32,
+                _ => 0,
+            };
             assert_eq!(tile, source + extra, "{format}");
         }
         assert!(quantise(Format::Q4K, &[0.5; 256]).is_ok());

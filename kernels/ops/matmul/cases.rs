@@ -63,7 +63,9 @@ pub(crate) fn weight_bytes(parts: &[(Format, usize)], cols: usize) -> usize {
 /// The error that comes with the least exact of `formats`.
 pub(crate) fn product_tolerance(formats: impl IntoIterator<Item = Format>) -> Tolerance {
     let of_format = |format: Format| match format {
-        Format::F32 | Format::F16 => (1e-6_f32, "sums of f32 products in another order"),
+        Format::F32 | Format::F16 | Format::F8E4M3 => {
+            (1e-6_f32, "sums of f32 products in another order")
+        }
         // 2^-8 at most; 0.00166 of the deviation of normal values, by numpy.
         Format::Bf16 => (0.0017, "activations may be rounded to bf16"),
         // A step is the largest of 32 values over 127, and the largest of these values 2.24

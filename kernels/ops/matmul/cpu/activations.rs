@@ -89,12 +89,13 @@ impl Encoding {
         }
     }
 
-    /// Units of `cols` columns, padded with zeros to the widest group.
+    /// Units of `cols` columns, padded with zeros to the widest step that may be cut short.
     fn n_units(self, cols: usize) -> usize {
         match self {
-            Encoding::Int8 => cols.div_ceil(GROUP) * (GROUP / BLOCK),
-            // An F16 step is two columns of one unit each.
-            Encoding::F32 => cols.next_multiple_of(2),
+            // A step of MXFP4 is two groups, of which the second may be beyond the columns.
+            Encoding::Int8 => cols.div_ceil(2 * GROUP) * (2 * GROUP / BLOCK),
+            // An FP8 step is four columns of one unit each.
+            Encoding::F32 => cols.next_multiple_of(4),
             Encoding::Bf16 => cols.div_ceil(2),
         }
     }

@@ -10,7 +10,9 @@ use std::arch::x86_64::*;
 use super::activations::Meta;
 use super::kernel::{Call, Kernel};
 use super::plain::{expand_steps, finish, start};
-use crate::cpu::tiles::{Expanded, FloatLanes, GROUP, QuantStep, Step, StepBf16, StepF16, StepF32};
+use crate::cpu::tiles::{
+    Expanded, FloatLanes, GROUP, QuantStep, Step, StepBf16, StepF8E4M3, StepF16, StepF32,
+};
 
 /// Rows of half a tile: a vector.
 const ROWS: usize = 8;
@@ -71,6 +73,25 @@ impl Columns for StepBf16 {
                 0 => _mm256_slli_epi32::<16>(pairs),
                 _ => _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32)),
             })
+        }
+    }
+}
+
+impl Columns for StepF8E4M3 {
+    #[inline(always)]
+    unsafe fn column(&self, col: usize, side: usize) -> __m256 {
+        // SAFETY: eight of 16 bytes are read.
+        unsafe {
+            let bytes = _mm_loadl_epi64(self.w[col].as_ptr().add(ROWS * side).cast());
+            // As halves the exponent's bias is 15 instead of 7: values are 2^-8 of what they are.
+            let words = _mm_cvtepi8_epi16(bytes);
+            let sign = _mm_and_si128(words, _mm_set1_epi16(i16::MIN));
+            let magnitude = _mm_slli_epi16::<7>(_mm_and_si128(words, _mm_set1_epi16(0x7f)));
+            let nan = _mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x7f << 7));
+            let nan = _mm256_castsi256_ps(_mm256_cvtepi16_epi32(nan));
+            let finite = _mm256_cvtph_ps(_mm_or_si128(sign, magnitude));
+            // All bits of a NaN's lane become ones, which is a NaN.
+            _mm256_or_ps(_mm256_mul_ps(finite, _mm256_set1_ps(256.0)), nan)
         }
     }
 }

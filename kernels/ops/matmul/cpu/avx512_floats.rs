@@ -6,9 +6,9 @@ use std::arch::x86_64::*;
 
 use super::avx512::{finish, start};
 use super::kernel::{Call, Kernel};
-use crate::cpu::tiles::{Step, StepBf16, StepF16, StepF32};
+use crate::cpu::tiles::{Step, StepBf16, StepF8E4M3, StepF16, StepF32};
 
-/// Two columns of a tile as floats.
+/// A column of a tile as floats.
 pub(super) trait Columns: Step {
     /// Column `col` of the step.
     ///
@@ -43,6 +43,24 @@ impl Columns for StepBf16 {
                 0 => _mm512_slli_epi32::<16>(pairs),
                 _ => _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32)),
             })
+        }
+    }
+}
+
+impl Columns for StepF8E4M3 {
+    #[inline(always)]
+    unsafe fn column(&self, col: usize) -> __m512 {
+        // SAFETY: a quarter of a step is 16 bytes.
+        unsafe {
+            let bytes = _mm_loadu_si128(self.w[col].as_ptr().cast());
+            // As halves the exponent's bias is 15 instead of 7: values are 2^-8 of what they are.
+            let words = _mm256_cvtepi8_epi16(bytes);
+            let sign = _mm256_and_si256(words, _mm256_set1_epi16(i16::MIN));
+            let magnitude = _mm256_and_si256(words, _mm256_set1_epi16(0x7f));
+            let nan = _mm256_cmpeq_epi16_mask(magnitude, _mm256_set1_epi16(0x7f));
+            let halves = _mm256_or_si256(sign, _mm256_slli_epi16::<7>(magnitude));
+            let finite = _mm512_mul_ps(_mm512_cvtph_ps(halves), _mm512_set1_ps(256.0));
+            _mm512_mask_mov_ps(finite, nan, _mm512_set1_ps(f32::NAN))
         }
     }
 }

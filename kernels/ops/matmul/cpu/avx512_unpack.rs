@@ -45,14 +45,14 @@ pub(super) trait Unpack: Copy {
 }
 
 #[inline(always)]
-unsafe fn load<T>(vector: &T) -> __m512i {
+pub(super) unsafe fn load<T>(vector: &T) -> __m512i {
     const { assert!(size_of::<T>() == 64) }
     // SAFETY: 64 bytes are read; every vector of a step is aligned to 64.
     unsafe { _mm512_load_si512(std::ptr::from_ref(vector).cast()) }
 }
 
 #[inline(always)]
-unsafe fn halves(halves: &HalfLanes) -> __m512 {
+pub(super) unsafe fn halves(halves: &HalfLanes) -> __m512 {
     // SAFETY: 32 bytes are read.
     unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(std::ptr::from_ref(halves).cast())) }
 }
@@ -64,7 +64,7 @@ unsafe fn minus_halves(lanes: &HalfLanes) -> __m512 {
 }
 
 #[inline(always)]
-unsafe fn sixteen_bytes(bytes: &[u8; 16]) -> __m128i {
+pub(super) unsafe fn sixteen_bytes(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: 16 bytes are read.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
@@ -83,7 +83,7 @@ unsafe fn shift_left(x: __m512i, by: i32) -> __m512i {
 
 /// The low four bits of vector `c` of a group.
 #[inline(always)]
-unsafe fn nibble(nibbles: &[Lanes; 8], c: usize) -> __m512i {
+pub(super) unsafe fn nibble(nibbles: &[Lanes; 8], c: usize) -> __m512i {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         low_nibbles(shift_left(

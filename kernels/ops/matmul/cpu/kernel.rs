@@ -5,7 +5,7 @@ use super::plain;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512, avx512_floats};
 use crate::cpu::Isa;
-use crate::cpu::tiles::{Expanded, StepBf16, StepF16, StepF32, with_quant_step};
+use crate::cpu::tiles::{Expanded, StepBf16, StepF8E4M3, StepF16, StepF32, with_quant_step};
 use crate::quant::Format;
 
 /// One call of a microkernel: the sums of one tile over a run of steps, for as many neighbouring
@@ -104,6 +104,7 @@ fn portable(format: Format) -> Method {
         Format::F32 => floats(const { &plain::float_kernels::<StepF32>() }),
         Format::F16 => floats(const { &plain::float_kernels::<StepF16>() }),
         Format::Bf16 => floats(const { &plain::float_kernels::<StepBf16>() }),
+        Format::F8E4M3 => floats(const { &plain::float_kernels::<StepF8E4M3>() }),
         _ => with_quant_step!(
             format,
             S => expanding(const { &plain::quant_kernels::<S>() }, plain::expand::<S>),
@@ -118,6 +119,7 @@ fn avx2(format: Format) -> Method {
         Format::F32 => floats(const { &avx2::float_kernels::<StepF32>() }),
         Format::F16 => floats(const { &avx2::float_kernels::<StepF16>() }),
         Format::Bf16 => floats(const { &avx2::float_kernels::<StepBf16>() }),
+        Format::F8E4M3 => floats(const { &avx2::float_kernels::<StepF8E4M3>() }),
         _ => with_quant_step!(
             format,
             S => expanding(const { &avx2::quant_kernels::<S>() }, avx2::expand::<S>),
@@ -136,6 +138,7 @@ fn avx512(has_bf16: bool, format: Format, n_tokens: usize) -> Method {
             ..floats(const { &avx512_floats::bf16_kernels() })
         },
         Format::Bf16 => floats(const { &avx512_floats::kernels::<StepBf16>() }),
+        Format::F8E4M3 => floats(const { &avx512_floats::kernels::<StepF8E4M3>() }),
         Format::Q6K if n_tokens >= EXPAND_Q6K_FROM => Method {
             encoding: Encoding::Int8,
             kernels: const { &avx512::six_bit_kernels::<avx512::ExpandedQ6K>() },

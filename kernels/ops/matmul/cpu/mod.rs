@@ -17,6 +17,8 @@ mod avx512_floats;
 mod avx512_pack;
 #[cfg(target_arch = "x86_64")]
 mod avx512_unpack;
+#[cfg(target_arch = "x86_64")]
+mod avx512_unpack4;
 mod composed;
 mod kernel;
 mod plain;
