@@ -3,6 +3,7 @@
 #   make demo        stream a completion from Gemma 3 270M, after fetching and building what it needs
 #   make test        formatting, lints and the whole test suite, real models included
 #   make bench       measure kernels
+#   make evidence    write what the kernels' machine code says to kernels/EVIDENCE.md
 #   make peers       measure whole models beside llama.cpp, which is built for it (10 minutes)
 #   make toolchain   nvcc and libclang into target/toolchain, unless you have your own
 #   make models      the models of the demo and the tests into the cache
@@ -14,7 +15,7 @@ PYTHON ?= python3
 PROMPT ?= The first thing the lighthouse keeper noticed that morning was
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test suite bench peers toolchain models models-demo models-bench fmt lint clean
+.PHONY: help demo test suite bench evidence peers toolchain models models-demo models-bench fmt lint clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -31,6 +32,9 @@ suite:
 
 bench: toolchain models-bench
 	$(CARGO) bench --package onward-bench
+
+evidence: toolchain
+	$(CARGO) run --package onward-bench --bin onward-evidence -- --output kernels/EVIDENCE.md
 
 # llama.cpp as its Python binding vendors it, compiled for this machine.
 PEERS_PYTHON := target/peers/bin/python

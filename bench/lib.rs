@@ -1,1 +1,4 @@
-//! Measurements.
+//! Measurements, and evidence about speed that needs no GPU.
+
+#[cfg(feature = "cuda")]
+pub mod evidence;

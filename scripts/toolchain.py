@@ -3,12 +3,14 @@
 
     python3 scripts/toolchain.py
 
-nvcc and libclang (which bindgen reads C headers with) come as Python wheels, so neither root
-nor a CUDA installation is needed. What the user already has wins: an nvcc named by NVCC,
-CUDA_HOME or CUDA_PATH or found on PATH, a libclang named by LIBCLANG_PATH. build.rs looks in
+nvcc, NVIDIA's disassembler (which the tests read the compiled kernels with) and libclang (which
+bindgen reads C headers with) come as Python wheels, so neither root nor a CUDA installation is
+needed. What the user already has wins: an nvcc named by NVCC,
+CUDA_HOME or CUDA_PATH or found on PATH and the disassembler beside it, a libclang named by LIBCLANG_PATH. build.rs looks in
 the same places in the same order.
 
     target/toolchain/cuda/nvidia/cu13/bin/nvcc
+    target/toolchain/inspect/nvidia/cu13/bin/nvdisasm
     target/toolchain/libclang/clang/native/libclang.so
 
 A part is there once its stamp is: the stamp lists the versions and is written last.
@@ -30,6 +32,8 @@ CUDA_WHEELS = [
     "nvidia-cuda-runtime==13.0.96",
     "nvidia-cuda-cccl==13.0.85",
 ]
+# The oldest that are wheels; they read the cubins of older compilers.
+INSPECT_WHEELS = ["nvidia-cuda-nvdisasm==13.2.78", "nvidia-cuda-cuobjdump==13.2.78"]
 LIBCLANG_WHEELS = ["libclang==18.1.1"]
 
 
@@ -41,6 +45,8 @@ def main():
         say(f"nvcc: yours, {nvcc}")
     else:
         install("cuda", CUDA_WHEELS, "nvidia/cu13/bin/nvcc")
+    if not users_inspectors(nvcc):
+        install("inspect", INSPECT_WHEELS, "nvidia/cu13/bin/nvdisasm")
     if os.environ.get("LIBCLANG_PATH"):
         say(f"libclang: yours, {os.environ['LIBCLANG_PATH']}")
     else:
@@ -57,6 +63,15 @@ def users_nvcc():
             if nvcc.is_file():
                 return nvcc
     return shutil.which("nvcc")
+
+
+def users_inspectors(nvcc):
+    """Whether both programs stand beside the user's nvcc or on PATH."""
+    folder = Path(nvcc).parent if nvcc else None
+    return all(
+        (folder and (folder / program).is_file()) or shutil.which(program)
+        for program in ("nvdisasm", "cuobjdump")
+    )
 
 
 def install(part, wheels, proof):

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::EmbeddedKernel;
+use super::{EmbeddedKernel, KernelImage};
 
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
@@ -100,6 +100,18 @@ pub(crate) fn embedded() -> Vec<EmbeddedKernel> {
             bytes: module.images.iter().map(|image| image.bytes.len()).sum(),
         })
         .collect()
+}
+
+/// All images, one by one.
+pub(crate) fn all() -> Vec<KernelImage> {
+    let images = |module: &'static Module| {
+        module.images.iter().map(|image| KernelImage {
+            module: module.name,
+            target: image.to_string(),
+            bytes: image.bytes,
+        })
+    };
+    MODULES.iter().flat_map(images).collect()
 }
 
 #[cfg(test)]

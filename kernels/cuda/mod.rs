@@ -77,6 +77,32 @@ pub struct EmbeddedKernel {
     pub bytes: usize,
 }
 
+/// A kernel source as it was compiled for one target.
+#[cfg(feature = "cuda")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelImage {
+    /// The stem of its `.cu` file.
+    pub module: &'static str,
+    /// `sm_90a` is machine code, `compute_80` is PTX.
+    pub target: String,
+    /// A cubin, or PTX that ends in a zero byte.
+    pub bytes: &'static [u8],
+}
+
+#[cfg(feature = "cuda")]
+impl KernelImage {
+    /// Whether it is a cubin.
+    pub fn is_machine_code(&self) -> bool {
+        self.target.starts_with("sm_")
+    }
+}
+
+/// Every image in this program.
+#[cfg(feature = "cuda")]
+pub fn images() -> Vec<KernelImage> {
+    image::all()
+}
+
 /// Finds out what CUDA can do here. Never fails: what is missing is part of the report.
 #[cfg(feature = "cuda")]
 pub fn probe() -> CudaReport {

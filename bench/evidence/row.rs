@@ -1,0 +1,225 @@
+//! One kernel on one architecture: what its machine code says.
+
+use std::collections::BTreeMap;
+
+use onward_kernels::Format;
+use serde::Serialize;
+
+use super::occupancy::{self, Block};
+use super::sass::{Instruction, Kernel};
+use super::tools::Resources;
+
+/// Warp-instructions a second that an H100 issues: 132 multiprocessors, 4 a clock, 1.76 GHz.
+const ISSUE_RATE: f64 = 930e9;
+/// Bytes a second that its memory delivers at best.
+const MEMORY_RATE: f64 = 3.2e12;
+/// Weights in an operand A of `mma.m16n8k16`, over groups of 32.
+const GROUPS_PER_MMA: f64 = 16.0 * 16.0 / 32.0;
+
+/// What is known of a kernel on an architecture.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The stem of the `.cu` file.
+    pub module: String,
+    /// The kernel's name.
+    pub kernel: String,
+    /// `sm_90a`.
+    pub arch: String,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of a thread's stack.
+    pub stack: u32,
+    /// Bytes that the code stores to and loads from a thread's local memory, each such
+    /// instruction once: spills, and arrays that are not in registers.
+    pub spilled: usize,
+    /// Static shared memory of a block in bytes.
+    pub static_shared: u32,
+    /// Dynamic shared memory of a block in bytes, where the operation declares one.
+    pub dynamic_shared: Option<u32>,
+    /// Threads of a block at most.
+    pub threads: Option<u32>,
+    /// Resident warps of a multiprocessor, and how many it can hold.
+    pub warps: Option<(u32, u32)>,
+    /// Tensor core instructions by mnemonic.
+    pub mma: BTreeMap<String, usize>,
+    /// Asynchronous copies into shared memory by mnemonic.
+    pub copies: BTreeMap<String, usize>,
+    /// Global loads by bytes a thread.
+    pub loads: BTreeMap<usize, usize>,
+    /// Of the weights' inner loop, for a decode matmul.
+    pub decode: Option<Decode>,
+}
+
+/// The inner loop of a decode matmul.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Decode {
+    /// Warp-instructions per 32 weights.
+    pub instructions: f64,
+    /// How many the GPU can issue while 32 weights arrive.
+    pub budget: f64,
+}
+
+const TENSOR: [&str; 7] = ["HMMA", "IMMA", "QMMA", "OMMA", "HGMMA", "IGMMA", "QGMMA"];
+const COPIES: [&str; 3] = ["LDGSTS", "UTMALDG", "UBLKCP"];
+
+impl Row {
+    /// Puts together what the two tools say of a kernel.
+    pub fn new(
+        (module, name, arch): (&str, &str, &str),
+        kernel: &Kernel,
+        resources: Resources,
+        dynamic_shared: Option<u32>,
+    ) -> Self {
+        let capability = occupancy::capability(arch).unwrap_or_default();
+        // From Hopper on the file counts what the system keeps of a kernel's shared memory.
+        let counted = if capability >= 90 && resources.shared > 0 {
+            occupancy::SYSTEM_SHARED
+        } else {
+            0
+        };
+        let static_shared = resources.shared.saturating_sub(counted);
+        let warps = occupancy::limits(arch)
+            .zip(kernel.max_threads)
+            .map(|(limits, threads)| {
+                let block = Block {
+                    threads,
+                    registers: resources.registers,
+                    shared_bytes: static_shared + dynamic_shared.unwrap_or(0),
+                };
+                (occupancy::resident_warps(limits, block), limits.warps)
+            });
+        let is = |names: &'static [&str]| {
+            move |instruction: &&Instruction| names.contains(&instruction.operation())
+        };
+        let mnemonics = |names| {
+            count(
+                kernel
+                    .instructions()
+                    .filter(is(names))
+                    .map(|instruction| instruction.operation().to_owned()),
+            )
+        };
+        Self {
+            module: module.to_owned(),
+            kernel: name.to_owned(),
+            arch: arch.to_owned(),
+            registers: resources.registers,
+            stack: resources.stack,
+            spilled: kernel
+                .instructions()
+                .filter(is(&["STL", "LDL"]))
+                .map(Instruction::bytes)
+                .sum(),
+            static_shared,
+            dynamic_shared,
+            threads: kernel.max_threads,
+            warps,
+            mma: mnemonics(&TENSOR),
+            copies: mnemonics(&COPIES),
+            loads: count(
+                kernel
+                    .instructions()
+                    .filter(is(&["LDG"]))
+                    .map(Instruction::bytes),
+            ),
+            decode: decode_format(name).and_then(|format| decode(kernel, format)),
+        }
+    }
+}
+
+fn count<K: Ord>(items: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
+    let mut counts = BTreeMap::new();
+    for item in items {
+        *counts.entry(item).or_default() += 1;
+    }
+    counts
+}
+
+/// The part of `matmul_<format>_decode…` that names the format.
+pub fn decode_name(kernel: &str) -> Option<&str> {
+    let (format, _) = kernel.strip_prefix("matmul_")?.split_once("_decode")?;
+    Some(format)
+}
+
+/// The format of a decode matmul's weights.
+pub fn decode_format(kernel: &str) -> Option<Format> {
+    let name = decode_name(kernel)?;
+    Format::ALL
+        .into_iter()
+        .find(|format| format.name().eq_ignore_ascii_case(name))
+}
+
+fn decode(kernel: &Kernel, format: Format) -> Option<Decode> {
+    let body = kernel.hottest_loop("HMMA")?;
+    let n_mma = body.iter().filter(|i| i.operation() == "HMMA").count();
+    let groups = n_mma as f64 * GROUPS_PER_MMA * weight_share(format);
+    Some(Decode {
+        instructions: body.len() as f64 / groups,
+        budget: budget(format),
+    })
+}
+
+/// The share of the mma's that multiply weights: the minima of 256 weights of a K-quant take one
+/// beside sixteen.
+fn weight_share(format: Format) -> f64 {
+    match format {
+        Format::Q4K | Format::Q5K => 16.0 / 17.0,
+        _ => 1.0,
+    }
+}
+
+/// Warp-instructions that an H100 issues while its memory delivers 32 weights.
+pub fn budget(format: Format) -> f64 {
+    let bytes = format.block_bytes() as f64 / format.block_len() as f64 * 32.0;
+    ISSUE_RATE * bytes / MEMORY_RATE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::sass;
+
+    #[test]
+    fn budgets_are_those_of_the_bits_of_a_weight() {
+        for (format, expected) in [
+            (Format::Bf16, 18.6),
+            (Format::Q8_0, 9.9),
+            (Format::Q4K, 5.2),
+            (Format::Q6K, 7.6),
+        ] {
+            let found = budget(format);
+            assert!((found - expected).abs() < 0.05, "{format}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_decode_matmul_is_known_by_its_name() {
+        assert_eq!(decode_format("matmul_q4_k_decode"), Some(Format::Q4K));
+        assert_eq!(decode_format("matmul_bf16_decode_8"), Some(Format::Bf16));
+        assert_eq!(decode_format("matmul_bf16_prefill"), None);
+        assert_eq!(decode_name("matmul_q9_decode"), Some("q9"));
+        assert_eq!(decode_format("matmul_q9_decode"), None);
+    }
+
+    #[test]
+    fn a_row_tells_resources_instructions_and_the_inner_loop() {
+        let listing = sass::parse(include_str!("sample.sass"));
+        let resources = Resources {
+            registers: 40,
+            stack: 0,
+            shared: 1152,
+        };
+        let names = ("matmul", "matmul_bf16_decode", "sm_90a");
+        let row = Row::new(names, &listing.kernels["decode"], resources, Some(4096));
+        assert_eq!((row.static_shared, row.dynamic_shared), (128, Some(4096)));
+        assert_eq!((row.threads, row.warps), (Some(256), Some((48, 64))));
+        assert_eq!(row.mma, BTreeMap::from([("HMMA".to_owned(), 3)]));
+        assert_eq!(row.loads, BTreeMap::from([(16, 1)]));
+        assert_eq!((row.spilled, row.copies.len()), (0, 0));
+        // Five instructions of the loop, two of them mma of 8 groups of weights.
+        assert_eq!(
+            row.decode.map(|decode| decode.instructions),
+            Some(5.0 / 16.0)
+        );
+    }
+}
