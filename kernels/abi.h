@@ -12,5 +12,6 @@
 #include "device/batch.h"
 #include "ops/gated/params.h"
 #include "ops/rms_norm/params.h"
+#include "ops/sample/params.h"
 
 #endif

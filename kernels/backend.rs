@@ -12,8 +12,14 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::ops::{
-    attention::Attention, embed::Embed, gated::Gated, logits::Logits, matmul::Matmul,
-    rms_norm::RmsNorm, rope_append::RopeAppend,
+    attention::Attention,
+    embed::Embed,
+    gated::Gated,
+    logits::Logits,
+    matmul::Matmul,
+    rms_norm::RmsNorm,
+    rope_append::RopeAppend,
+    sample::{Sample, Sampled},
 };
 use crate::quant::Format;
 
@@ -200,4 +206,6 @@ pub trait Backend: Send + Sync + 'static {
     fn gated(&self, op: Gated<'_, Self>) -> Result<()>;
     /// Logits of chosen rows.
     fn logits(&self, op: Logits<'_, Self>) -> Result<()>;
+    /// The next token of each row of logits, or why there is none.
+    fn sample(&self, op: Sample<'_, Self>) -> Result<Vec<Result<Sampled>>>;
 }

@@ -29,6 +29,7 @@ use crate::ops::{
     matmul::{self, Matmul},
     rms_norm::{self, RmsNorm},
     rope_append::{self, RopeAppend},
+    sample::{self, Sample, Sampled},
 };
 
 pub use isa::Isa;
@@ -49,6 +50,7 @@ pub struct Cpu {
     /// Where weights live.
     arena: arena::Arena,
     pub(crate) matmul_scratch: Mutex<matmul::cpu::Scratch>,
+    pub(crate) samplers: sample::cpu::Samplers,
     pub(crate) matmul_intermediates: Mutex<matmul::cpu::Intermediates>,
 }
 
@@ -77,6 +79,7 @@ impl Cpu {
             turns: Default::default(),
             arena: Default::default(),
             matmul_scratch: Default::default(),
+            samplers: Default::default(),
             matmul_intermediates: Default::default(),
         })
     }
@@ -181,5 +184,10 @@ impl Backend for Cpu {
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
         op.check()?;
         logits::cpu::run(self, op)
+    }
+
+    fn sample(&self, op: Sample<'_, Self>) -> Result<Vec<Result<Sampled>>> {
+        op.check()?;
+        Ok(sample::cpu::run(self, op))
     }
 }

@@ -70,10 +70,18 @@ impl<T: DeviceRepr> DeviceArray<T> {
     /// # Errors
     /// What the driver says.
     pub(crate) fn write(&mut self, device: &Device, values: &[T]) -> Result<()> {
+        self.write_at(device, 0, values)
+    }
+
+    /// Overwrites the values from `start` on; the array has room for them.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(crate) fn write_at(&mut self, device: &Device, start: usize, values: &[T]) -> Result<()> {
         let Some(slice) = self.slice.as_mut().filter(|_| !values.is_empty()) else {
             return Ok(());
         };
-        let mut view = slice.slice_mut(..values.len());
+        let mut view = slice.slice_mut(start..start + values.len());
         device
             .stream()
             .memcpy_htod(values, &mut view)

@@ -17,6 +17,7 @@ use crate::ops::{
     matmul::Matmul,
     rms_norm::{self, RmsNorm},
     rope_append::RopeAppend,
+    sample::{self, Sample, Sampled},
 };
 
 /// One GPU, all of whose work goes on one stream.
@@ -24,6 +25,7 @@ use crate::ops::{
 pub struct Cuda {
     pub(crate) device: Device,
     queue: Mutex<Queue>,
+    pub(crate) sampling: sample::cuda::Kept,
 }
 
 impl Cuda {
@@ -35,6 +37,7 @@ impl Cuda {
         Ok(Self {
             device: Device::open(ordinal)?,
             queue: Mutex::default(),
+            sampling: Mutex::default(),
         })
     }
 
@@ -161,5 +164,10 @@ impl Backend for Cuda {
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
         op.check()?;
         missing("logits")
+    }
+
+    fn sample(&self, op: Sample<'_, Self>) -> Result<Vec<Result<Sampled>>> {
+        op.check()?;
+        sample::cuda::run(self, op)
     }
 }

@@ -20,6 +20,7 @@ use crate::ops::{
     matmul::{self, Matmul},
     rms_norm::{self, RmsNorm},
     rope_append::{self, RopeAppend},
+    sample::{self, Sample, Sampled},
 };
 
 pub use cache::KvCache;
@@ -175,5 +176,10 @@ impl Backend for Reference {
         op.check()?;
         logits::reference::run(op);
         Ok(())
+    }
+
+    fn sample(&self, op: Sample<'_, Self>) -> Result<Vec<Result<Sampled>>> {
+        op.check()?;
+        Ok(sample::reference::run(op))
     }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::{attention, embed, gated, logits, matmul, rms_norm, rope_append};
+use crate::ops::{attention, embed, gated, logits, matmul, rms_norm, rope_append, sample};
 
 pub(crate) use data::{Random, random_matrix};
 pub use sequences::{Heads, Sequence};
@@ -47,6 +47,7 @@ pub fn registry<B: Backend>() -> Vec<Entry<B>> {
         Entry::new(attention::OP, attention::cases::all()),
         Entry::new(gated::OP, gated::cases::all()),
         Entry::new(logits::OP, logits::cases::all()),
+        Entry::new(sample::OP, sample::cases::all()),
     ]
 }
 

@@ -10,14 +10,53 @@
 //! The first is the CTRL paper's penalty (Keskar et al. 2019) with the sign mended as in
 //! llama.cpp, the second OpenAI's.
 
+use super::OP;
 use super::params::SamplingParams;
 use crate::error::{Error, Result};
+
+/// The tokens of `history` that the penalties look at: none if they are off.
+pub(super) fn window<'a>(params: &SamplingParams, history: &'a [u32]) -> &'a [u32] {
+    match params.penalises() {
+        true => &history[history.len().saturating_sub(params.repeat_last_n)..],
+        false => &[],
+    }
+}
+
+/// Whether window, biases and mask fit a vocabulary of `vocab` tokens.
+///
+/// # Errors
+/// [`Error::Parameter`] for a bias of a token beyond the vocabulary; [`Error::Shape`] for a
+/// token of the window beyond it or a mask that is too short.
+pub(super) fn check(
+    vocab: usize,
+    params: &SamplingParams,
+    window: &[u32],
+    allowed: Option<&[u32]>,
+) -> Result<()> {
+    let shape_error = |detail| Err(Error::Shape { op: OP, detail });
+    if let Some(token) = window.iter().find(|&&token| token as usize >= vocab) {
+        return shape_error(format!(
+            "the history holds token {token}, but a row has {vocab} logits"
+        ));
+    }
+    let mut biases = params.logit_bias.iter();
+    if let Some((token, _)) = biases.find(|&&(token, _)| token as usize >= vocab) {
+        return Err(Error::Parameter(format!(
+            "logit-bias names token {token}, but the vocabulary has {vocab} tokens"
+        )));
+    }
+    match (allowed.map(<[u32]>::len), vocab.div_ceil(32)) {
+        (Some(words), needed) if words < needed => shape_error(format!(
+            "the mask has {words} words, but {vocab} tokens need {needed}"
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// Writes the adjusted logits to `out`. `counts` holds zeros and is handed back so.
 ///
 /// # Errors
-/// [`Error::Parameter`] for a bias of a token beyond the vocabulary; [`Error::Shape`] for a
-/// token of the history beyond it or a mask that is too short.
+/// As [`check`].
 pub(super) fn adjust(
     logits: &[f32],
     params: &SamplingParams,
@@ -26,43 +65,24 @@ pub(super) fn adjust(
     counts: &mut Vec<u32>,
     out: &mut Vec<f32>,
 ) -> Result<()> {
+    let window = window(params, history);
+    check(logits.len(), params, window, allowed)?;
     out.clear();
     out.extend_from_slice(logits);
-    if params.penalises() {
-        let window = &history[history.len().saturating_sub(params.repeat_last_n)..];
-        penalise(params, window, counts, out)?;
-    }
-    let vocab = out.len();
+    penalise(params, window, counts, out);
     for &(token, bias) in &params.logit_bias {
-        let Some(logit) = out.get_mut(token as usize) else {
-            return Err(Error::Parameter(format!(
-                "logit-bias names token {token}, but the vocabulary has {vocab} tokens"
-            )));
-        };
-        *logit += bias;
+        out[token as usize] += bias;
     }
     if let Some(mask) = allowed {
-        forbid(mask, out)?;
+        forbid(mask, out);
     }
     Ok(())
 }
 
 /// Applies the three penalties to the tokens of `window`.
-fn penalise(
-    params: &SamplingParams,
-    window: &[u32],
-    counts: &mut Vec<u32>,
-    logits: &mut [f32],
-) -> Result<()> {
-    let vocab = logits.len();
-    if let Some(token) = window.iter().find(|&&token| token as usize >= vocab) {
-        return Err(Error::Shape {
-            op: "sample",
-            detail: format!("the history holds token {token}, but a row has {vocab} logits"),
-        });
-    }
-    if counts.len() < vocab {
-        counts.resize(vocab, 0);
+fn penalise(params: &SamplingParams, window: &[u32], counts: &mut Vec<u32>, logits: &mut [f32]) {
+    if counts.len() < logits.len() {
+        counts.resize(logits.len(), 0);
     }
     for &token in window {
         counts[token as usize] += 1;
@@ -81,22 +101,10 @@ fn penalise(
         };
         *logit -= count as f32 * params.frequency_penalty + params.presence_penalty;
     }
-    Ok(())
 }
 
 /// Sets the logits of tokens whose bit is clear to −inf; bit `t % 32` of word `t / 32` is token `t`.
-fn forbid(mask: &[u32], logits: &mut [f32]) -> Result<()> {
-    if mask.len() < logits.len().div_ceil(32) {
-        return Err(Error::Shape {
-            op: "sample",
-            detail: format!(
-                "the mask has {} words, but {} tokens need {}",
-                mask.len(),
-                logits.len(),
-                logits.len().div_ceil(32)
-            ),
-        });
-    }
+fn forbid(mask: &[u32], logits: &mut [f32]) {
     for (tokens, &word) in logits.chunks_mut(32).zip(mask) {
         if word == 0 {
             tokens.fill(f32::NEG_INFINITY);
@@ -110,5 +118,4 @@ fn forbid(mask: &[u32], logits: &mut [f32]) -> Result<()> {
             closed &= closed - 1;
         }
     }
-    Ok(())
 }

@@ -1,10 +1,44 @@
-//! The passes over the vocabulary, vectorised by the compiler for each instruction set.
+//! `sample` on the CPU: rows are tasks. And the passes over the vocabulary, vectorised by the
+//! compiler for each instruction set.
 //!
 //! One source for all: the bodies are plain loops over blocks, so every instruction set gives
 //! the same bits.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::fixed::{WEIGHT_BIAS, biased_weight, weight};
+use super::{Sample, Sampled, Sampler};
+use crate::cpu::Cpu;
 use crate::cpu::isa::Isa;
+use crate::cpu::memory::Shared;
+use crate::error::Result;
+
+/// Samplers that no thread uses just now.
+pub(crate) type Samplers = Mutex<Vec<Sampler>>;
+
+pub(crate) fn run(cpu: &Cpu, op: Sample<'_, Cpu>) -> Vec<Result<Sampled>> {
+    let samplers = || cpu.samplers.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut drawn: Vec<Option<Result<Sampled>>> = op.rows.iter().map(|_| None).collect();
+    let out = Shared::new(&mut drawn);
+    cpu.pool.each(op.rows.len(), |i| {
+        let held = samplers().pop();
+        let mut sampler = held.unwrap_or_else(|| Sampler::with_isa(cpu.isa));
+        let (row, logits) = (&op.rows[i], &op.logits[i * op.vocab..][..op.vocab]);
+        let sampled = sampler.sample(
+            logits,
+            row.params,
+            row.history,
+            row.position,
+            row.allowed,
+            op.n_top,
+        );
+        // SAFETY: tasks have different rows.
+        let place = unsafe { out.part(i..i + 1) };
+        place[0] = Some(sampled);
+        samplers().push(sampler);
+    });
+    drawn.into_iter().flatten().collect()
+}
 
 /// Tokens whose maximum and mass are kept together.
 pub(super) const BLOCK: usize = 128;

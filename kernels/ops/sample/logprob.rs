@@ -3,6 +3,7 @@
 //! `ln p(t) = (l(t) − max) − ln Σ exp(l − max)`. The sum is the fixed-point mass at temperature
 //! 1, its error below 1e-6; the rest is f64.
 
+use super::fixed::WEIGHT_ONE;
 use super::row::{Masses, Row, Summary};
 use super::select::{Candidates, Goal, order_key};
 use crate::cpu::isa::Isa;
@@ -45,12 +46,14 @@ pub fn log_probability(logits: &[f32], token: u32) -> Result<f64> {
         });
     };
     masses.read(isa, logits, summary.max, 1.0);
-    Ok(relative(logit, summary.max, &masses))
+    Ok(relative(logit, summary.max, masses.total))
 }
 
-/// ln p of a logit in a row of maximum `max`.
-pub(super) fn relative(logit: f32, max: f32, masses: &Masses) -> f64 {
-    (f64::from(logit) - f64::from(max)) - masses.log_sum()
+/// ln p of a logit in a row of maximum `max` whose mass at temperature 1 is `total`; never −0,
+/// whichever zero the logits hold.
+pub(super) fn relative(logit: f32, max: f32, total: u64) -> f64 {
+    let log_sum = (total as f64 / WEIGHT_ONE as f64).ln();
+    (f64::from(logit) - f64::from(max)) - log_sum + 0.0
 }
 
 /// The `n` most probable tokens of a row whose masses at temperature 1 are `masses`.
@@ -68,7 +71,7 @@ pub(super) fn top(
     let mut top: Vec<(u32, f32)> = pairs.map(|(&token, &logit)| (token, logit)).collect();
     top.sort_unstable_by_key(|&(token, logit)| (!order_key(logit), token));
     for (_, value) in &mut top {
-        *value = relative(*value, row.summary.max, masses) as f32;
+        *value = relative(*value, row.summary.max, masses.total) as f32;
     }
     top
 }

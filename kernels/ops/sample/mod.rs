@@ -27,7 +27,11 @@
 //! library.
 
 mod adjust;
-mod cpu;
+mod args;
+pub mod cases;
+pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod fixed;
 mod logprob;
 mod params;
@@ -38,6 +42,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
+pub use args::{Sample, SampleRow};
 pub use logprob::{log_probability, log_softmax_top};
 pub use params::SamplingParams;
 pub use reference::{Cut, cut};
@@ -46,6 +51,9 @@ use crate::cpu::isa::Isa;
 use crate::error::Result;
 use row::{Masses, Row, Summary, forbidden, overflown};
 use select::{Candidates, Goal};
+
+/// The operation's name in errors and in the registry.
+pub const OP: &str = "sample";
 
 /// A token drawn and how probable the model held it.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,7 +159,7 @@ impl Sampler {
         let logit = logits[token as usize];
         Ok(Sampled {
             token,
-            logprob: logprob::relative(logit, self.raw.max, &self.raw_masses) as f32,
+            logprob: logprob::relative(logit, self.raw.max, self.raw_masses.total) as f32,
             top: logprob::top(raw, &self.raw_masses, n_top, &mut self.candidates),
         })
     }

@@ -6,7 +6,9 @@ use super::fixed::{WEIGHT_ONE, inverse, point_in, share_of, weight};
 use super::params::SamplingParams;
 use super::philox::noise;
 use super::row::{forbidden, not_finite, overflown};
+use super::{Sample, Sampled, log_probability, log_softmax_top};
 use crate::error::{Error, Result};
+use crate::reference::Reference;
 
 /// The tokens in order of probability and where each stage cuts them.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +79,19 @@ pub fn draw(
         point -= weight;
     }
     Err(forbidden(logits.len()))
+}
+
+pub(crate) fn run(op: Sample<'_, Reference>) -> Vec<Result<Sampled>> {
+    let rows = op.rows.iter().zip(op.logits.chunks_exact(op.vocab));
+    rows.map(|(row, logits)| {
+        let token = draw(logits, row.params, row.history, row.position, row.allowed)?;
+        Ok(Sampled {
+            token,
+            logprob: log_probability(logits, token)? as f32,
+            top: log_softmax_top(logits, op.n_top)?,
+        })
+    })
+    .collect()
 }
 
 /// The sorted vocabulary and the lengths of its prefixes.

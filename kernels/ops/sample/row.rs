@@ -92,11 +92,6 @@ impl Masses {
         self.total = self.blocks.iter().sum();
     }
 
-    /// ln Σ exp(l − max).
-    pub(super) fn log_sum(&self) -> f64 {
-        (self.total as f64 / WEIGHT_ONE as f64).ln()
-    }
-
     /// The token at `point` of the mass laid out by token id.
     pub(super) fn token_at(&self, row: Row<'_>, mut point: u64) -> Option<u32> {
         for (block, &mass) in self.blocks.iter().enumerate() {

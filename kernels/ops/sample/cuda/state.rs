@@ -1,0 +1,250 @@
+//! Sequences whose tokens are drawn step by step on the device.
+//!
+//! A step reads nothing from the host and waits for nothing: parameters, positions, histories and
+//! the slots of the rows lie in device memory, and the step moves them on. So it may be captured
+//! in a graph and replayed, each time with the next position. The host reads the tokens when it
+//! likes, as long as no ring overflows.
+
+use bytemuck::Zeroable;
+
+use super::super::{OP, Sampled};
+use super::memory::{Memory, SampleShape};
+use super::slot::{SampleStart, Upload, sampled};
+use crate::cuda::abi::{
+    SAMPLE_IDLE, SAMPLE_SHARED_BYTES, SAMPLE_THREADS, SampleOutput, SampleParams, SampleSlot,
+    SampleStartParams, SampleTop,
+};
+use crate::cuda::array::DeviceArray;
+use crate::cuda::queue::Launch;
+use crate::cuda::{Buffer, Cuda};
+use crate::error::{Error, Result};
+use crate::ops::{check_room, narrow, shape_error};
+
+/// The passes of a step, in order.
+const PASSES: [&str; 4] = ["sample_max", "sample_mass", "sample_narrow", "sample_draw"];
+
+/// Slots of sequences and what a step needs beside them.
+#[derive(Debug)]
+pub struct SampleState {
+    shape: SampleShape,
+    memory: Memory,
+    /// Outputs of each slot that were read.
+    n_read: Vec<u32>,
+}
+
+// SAFETY: the addresses are of memory that the state owns and that only work on the device's
+// stream uses.
+unsafe impl Send for SampleState {}
+// SAFETY: as above; what changes the state takes it exclusively.
+unsafe impl Sync for SampleState {}
+
+impl SampleState {
+    /// A state of no sequences, all of whose rows are idle.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for sizes beyond what kernels count, [`Error::OutOfMemory`].
+    pub fn new(cuda: &Cuda, shape: &SampleShape) -> Result<Self> {
+        let mut state = Self {
+            shape: *shape,
+            memory: Memory::new(&cuda.device, shape)?,
+            n_read: vec![0; shape.n_slots],
+        };
+        state.set_rows(cuda, &[])?;
+        Ok(state)
+    }
+
+    /// The shape it was made with.
+    pub fn shape(&self) -> &SampleShape {
+        &self.shape
+    }
+
+    /// Begins a sequence in each of `slots`, whatever they held.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a parameter out of its range, [`Error::Shape`] for a sequence
+    /// that does not fit, a slot that does not exist or is named twice; nothing has begun then.
+    pub fn start(
+        &mut self,
+        cuda: &Cuda,
+        slots: &[usize],
+        starts: &[SampleStart<'_>],
+    ) -> Result<()> {
+        self.check_slots(slots)?;
+        if slots.len() != starts.len() {
+            let (n_slots, n_starts) = (slots.len(), starts.len());
+            return Err(shape_error(
+                OP,
+                format!("{n_slots} slots are not enough or too many for {n_starts} sequences"),
+            ));
+        }
+        let mut upload = Upload::default();
+        for (&slot, start) in slots.iter().zip(starts) {
+            upload.push(start, slot, &self.shape)?;
+        }
+        let records = DeviceArray::upload(&cuda.device, "sequences", &upload.records)?;
+        let words = DeviceArray::upload(&cuda.device, "sequences", &upload.words)?;
+        let launch = Launch {
+            module: "sample",
+            kernel: "sample_start",
+            grid: (narrow(OP, starts.len())?, 1, 1),
+            threads: SAMPLE_THREADS,
+            shared_bytes: 0,
+            params: SampleStartParams {
+                arrays: self.memory.arrays,
+                starts: records.pointer(),
+                words: words.pointer(),
+            },
+        };
+        // SAFETY: slots, tokens and sizes were checked, slots are different ones, and what was
+        // uploaded is freed in stream order.
+        unsafe { cuda.queue().launch(&cuda.device, &launch) }?;
+        for &slot in slots {
+            self.n_read[slot] = 0;
+        }
+        Ok(())
+    }
+
+    /// Replaces the mask of a sequence that began with one.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a mask that is too short or a slot that does not exist.
+    pub fn set_mask(&mut self, cuda: &Cuda, slot: usize, allowed: &[u32]) -> Result<()> {
+        self.check_slots(&[slot])?;
+        let n_words = self.shape.n_words();
+        let Some(words) = allowed.get(..n_words) else {
+            let given = allowed.len();
+            return Err(shape_error(
+                OP,
+                format!("the mask has {given} words, but the vocabulary needs {n_words}"),
+            ));
+        };
+        self.memory
+            .masks
+            .write_at(&cuda.device, slot * n_words, words)
+    }
+
+    /// Which slot each of the first rows of the next steps belongs to; none, and all further
+    /// rows: idle.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for too many rows, or a slot that does not exist or has two rows.
+    pub fn set_rows(&mut self, cuda: &Cuda, rows: &[Option<usize>]) -> Result<()> {
+        self.check_slots(&rows.iter().copied().flatten().collect::<Vec<_>>())?;
+        self.check_rows(rows.len())?;
+        let mut slots = vec![SAMPLE_IDLE; self.shape.n_rows];
+        for (row, &slot) in slots.iter_mut().zip(rows) {
+            if let Some(slot) = slot {
+                *row = narrow(OP, slot)?;
+            }
+        }
+        self.memory.row_slots.write(&cuda.device, &slots)
+    }
+
+    /// Draws the next token of each sequence that has one of the first `n_rows` rows, unless it is
+    /// finished. `logits` is `[n_rows, vocab]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for too many rows or too few logits, or what the driver says. A row that
+    /// cannot be drawn has its error among the outputs, and its sequence is finished.
+    pub fn step(&mut self, cuda: &Cuda, logits: &Buffer, n_rows: usize) -> Result<()> {
+        self.check_rows(n_rows)?;
+        check_room(OP, "logits", logits, &[n_rows, self.shape.vocab])?;
+        let mut queue = cuda.queue();
+        for kernel in PASSES {
+            let launch = Launch {
+                module: "sample",
+                kernel,
+                grid: (self.memory.arrays.n_tiles, narrow(OP, n_rows)?, 1),
+                threads: SAMPLE_THREADS,
+                shared_bytes: SAMPLE_SHARED_BYTES,
+                params: SampleParams {
+                    arrays: self.memory.arrays,
+                    logits: logits.0.pointer(),
+                    row_slots: self.memory.row_slots.pointer(),
+                    tokens: self.memory.tokens.pointer(),
+                },
+            };
+            // SAFETY: there are as many logits as the grid covers, rows have different slots, and
+            // the state's arrays have the shape that it holds.
+            unsafe { queue.launch(&cuda.device, &launch) }?;
+        }
+        Ok(())
+    }
+
+    /// The token that each of the first `n_rows` rows drew last, where one was.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for too many rows, or what the driver says.
+    pub fn last_tokens(&self, cuda: &Cuda, n_rows: usize) -> Result<Vec<u32>> {
+        self.check_rows(n_rows)?;
+        let mut tokens = vec![0; n_rows];
+        self.memory.tokens.read(&cuda.device, 0, &mut tokens)?;
+        Ok(tokens)
+    }
+
+    /// What each of `slots` drew since it was last read. Waits for the steps behind.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a slot that does not exist, [`Error::Device`] where a sequence drew
+    /// more than its ring holds, or what the driver says.
+    pub fn read(&mut self, cuda: &Cuda, slots: &[usize]) -> Result<Vec<Vec<Result<Sampled>>>> {
+        self.check_slots(slots)?;
+        let memory = &self.memory;
+        let mut states = vec![SampleSlot::zeroed(); memory.slots.len()];
+        let mut outputs = vec![SampleOutput::zeroed(); memory.outputs.len()];
+        let mut tops = vec![SampleTop::zeroed(); memory.tops.len()];
+        memory.slots.read(&cuda.device, 0, &mut states)?;
+        memory.outputs.read(&cuda.device, 0, &mut outputs)?;
+        memory.tops.read(&cuda.device, 0, &mut tops)?;
+        let (ring, n_top) = (self.shape.ring, self.shape.n_top);
+        let mut all = Vec::with_capacity(slots.len());
+        for &slot in slots {
+            let (first, end) = (self.n_read[slot], states[slot].n_drawn);
+            if (end - first) as usize > ring {
+                return Err(Error::Device {
+                    device: "cuda".to_owned(),
+                    detail: format!("{OP}: {} tokens overran a ring of {ring}", end - first),
+                });
+            }
+            let one = |number: u32| {
+                let entry = slot * ring + number as usize % ring;
+                let output = &outputs[entry];
+                let top = &tops[entry * n_top..][..output.n_top as usize];
+                sampled(output, top, self.shape.vocab)
+            };
+            all.push((first..end).map(one).collect());
+            self.n_read[slot] = end;
+        }
+        Ok(all)
+    }
+
+    fn check_rows(&self, n_rows: usize) -> Result<()> {
+        let most = self.shape.n_rows;
+        match n_rows <= most {
+            true => Ok(()),
+            false => Err(shape_error(
+                OP,
+                format!("{n_rows} rows are more than {most}"),
+            )),
+        }
+    }
+
+    /// That slots exist and are different ones.
+    fn check_slots(&self, slots: &[usize]) -> Result<()> {
+        let mut is_named = vec![false; self.shape.n_slots];
+        for &slot in slots {
+            match is_named.get_mut(slot) {
+                Some(named) if !*named => *named = true,
+                Some(_) => return Err(shape_error(OP, format!("slot {slot} is named twice"))),
+                None => {
+                    let most = is_named.len();
+                    return Err(shape_error(
+                        OP,
+                        format!("there is no slot {slot} of {most}"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
