@@ -13,6 +13,9 @@
 // A function of the device; always inlined, so that arrays it is given stay in registers.
 #define DEVICE static __device__ __forceinline__
 
+// A function of the device that is called, not inlined: for the rare branch of a loop.
+#define DEVICE_CALLED static __device__ __noinline__
+
 // Defines the kernel NAME. It takes one struct of abi.h, which its body calls `params`; blocks
 // have at most MAX_THREADS threads, and registers are allotted so that MIN_BLOCKS of them fit
 // on a multiprocessor.

@@ -69,8 +69,8 @@ DEVICE float add_biases(const SampleArrays &arrays, unsigned slot_index, unsigne
 
 // The logit of a token whose bit in `touched` is set, before the mask. Called, not inlined: few
 // tokens come here, from many places.
-static __device__ __noinline__ float touch(const SampleArrays &arrays, unsigned slot_index,
-                                           unsigned token, float logit) {
+DEVICE_CALLED float touch(const SampleArrays &arrays, unsigned slot_index, unsigned token,
+                          float logit) {
     const SampleSlot &slot = arrays.slots[slot_index];
     if ((slot.flags & SAMPLE_PENALISES) != 0) {
         const unsigned count = arrays.counts[static_cast<size_t>(slot_index) * arrays.vocab + token];

@@ -41,6 +41,7 @@
 #include "abi.h"
 
 #define DEVICE [[maybe_unused]] static __forceinline__
+#define DEVICE_CALLED [[maybe_unused]] static __attribute__((noinline))
 
 // A function that the emulator finds by its name.
 #define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                              \
