@@ -13,10 +13,16 @@ mod abi;
 #[cfg(feature = "cuda")]
 #[path = "kernels/build/images.rs"]
 mod images;
+// The emulator's build shares these two and uses other parts of them.
+#[cfg(feature = "cuda")]
+#[allow(dead_code)]
+#[path = "kernels/build/includes.rs"]
+mod includes;
 #[cfg(feature = "cuda")]
 #[path = "kernels/build/nvcc.rs"]
 mod nvcc;
 #[cfg(feature = "cuda")]
+#[allow(dead_code)]
 #[path = "kernels/build/tasks.rs"]
 mod tasks;
 #[cfg(feature = "cuda")]

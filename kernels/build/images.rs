@@ -1,8 +1,12 @@
-//! Every `ops/*/*.cu`, compiled for every architecture, and the table that embeds the images.
+//! Every `ops/**/*.cu`, compiled for every architecture, and the table that embeds the images.
 //!
 //! `ONWARD_CUDA_ARCHS` chooses the architectures. Each gets a cubin; the lowest also gets PTX,
-//! which a GPU newer than all of them can run. An image is compiled again only if its key
-//! changed: the compiler, its arguments, the source or any header.
+//! which a GPU newer than all of them can run. A source whose first line is
+//! `// architectures: 90a` is compiled for these alone, without PTX.
+//!
+//! Images are kept in `target/kernel-images` under the hash of all that they are made from: the
+//! compiler, its arguments, the source and the headers that it includes. All profiles and feature
+//! sets share them, and nothing is compiled twice.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
@@ -11,8 +15,9 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::abi::LAYOUT;
+use crate::includes;
 use crate::nvcc::{self, Arch, Kind};
-use crate::tasks::{files, make_once, read_all, run_all, write_if_changed};
+use crate::tasks::{files, read_all, run_all, write_if_changed};
 use crate::toolchain::Toolchain;
 
 /// Ampere, Ada, Hopper and Blackwell, in data centres and desktops.
@@ -24,9 +29,13 @@ struct Job {
     arch: Arch,
     kind: Kind,
     source: PathBuf,
+    /// Bytes of text, which tell how long it takes.
+    size: usize,
+    /// Where all builds keep it; its name is its key.
+    kept: PathBuf,
+    /// Where this build has it.
     output: PathBuf,
     arguments: Vec<String>,
-    key: String,
 }
 
 /// Compiles what changed and writes `images.rs`.
@@ -37,21 +46,21 @@ struct Job {
 /// error of nvcc.
 pub(crate) fn build(toolchain: &Toolchain, out_dir: &Path) -> Result<(), String> {
     let archs = archs()?;
-    let sources = files("ops", "cu")?;
-    let mut headers = files("device", "cuh")?;
-    headers.extend(files("ops", "cuh")?);
-    headers.extend(files("ops", "h")?);
-    headers.extend(files("device", "h")?);
-    headers.push(PathBuf::from("abi.h"));
     // Folders too, so that a new file is seen.
-    for path in sources.iter().chain(&headers) {
-        println!("cargo::rerun-if-changed={}", path.display());
+    for folder in ["device", "ops"] {
+        println!("cargo::rerun-if-changed={folder}");
+        for extension in ["cu", "cuh", "h"] {
+            for path in files(folder, extension)? {
+                println!("cargo::rerun-if-changed={}", path.display());
+            }
+        }
     }
-    for path in ["device", "ops", "build"] {
-        println!("cargo::rerun-if-changed={path}");
-    }
-    let jobs = plan(toolchain, &archs, &sources, &headers, out_dir)?;
-    run_all(&jobs, |job| compile(toolchain, job))?;
+    println!("cargo::rerun-if-changed=build");
+    let jobs = plan(toolchain, &archs, &files("ops", "cu")?, out_dir)?;
+    // The longest first: none is left to run alone at the end.
+    let mut order: Vec<&Job> = jobs.iter().collect();
+    order.sort_by_key(|job| std::cmp::Reverse(job.size));
+    run_all(&order, |job| make(toolchain, job, &out_dir.join(LAYOUT)))?;
     write_if_changed(
         &out_dir.join("images.rs"),
         table(toolchain, &jobs).as_bytes(),
@@ -80,59 +89,82 @@ fn archs() -> Result<Vec<Arch>, String> {
     Ok(archs)
 }
 
-fn plan(
-    toolchain: &Toolchain,
-    archs: &[Arch],
-    sources: &[PathBuf],
-    headers: &[PathBuf],
-    out_dir: &Path,
-) -> Result<Vec<Job>, String> {
-    let folder = out_dir.join("images");
-    fs::create_dir_all(&folder)
-        .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
-    let headers = read_all(headers)?;
-    let mut targets: Vec<(Arch, Kind)> = archs.iter().map(|a| (a.clone(), Kind::Cubin)).collect();
+/// What to compile a source for.
+fn targets(archs: &[Arch], text: &str) -> Vec<(Arch, Kind)> {
+    let cubin = |arch: &Arch| (arch.clone(), Kind::Cubin);
+    if let Some(only) = includes::architectures(text) {
+        let wanted = |arch: &&Arch| only.contains(&arch.to_string().as_str());
+        return archs.iter().filter(wanted).map(cubin).collect();
+    }
     // PTX with a suffix would run on no newer GPU.
     let lowest = Arch {
         suffix: None,
         ..archs[0].clone()
     };
-    targets.push((lowest, Kind::Ptx));
+    let ptx = (lowest, Kind::Ptx);
+    archs.iter().map(cubin).chain([ptx]).collect()
+}
+
+fn plan(
+    toolchain: &Toolchain,
+    archs: &[Arch],
+    sources: &[PathBuf],
+    out_dir: &Path,
+) -> Result<Vec<Job>, String> {
+    let folder = out_dir.join("images");
+    // <target>/<profile>/build/<package>/out
+    let target = out_dir.ancestors().nth(4).unwrap_or(out_dir);
+    let kept = target.join("kernel-images");
+    for folder in [&folder, &kept] {
+        fs::create_dir_all(folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    }
+    let layout = read_all(&[out_dir.join(LAYOUT)])?;
     let mut jobs = Vec::new();
     for source in sources {
         let module = source.file_stem().unwrap_or_default().to_string_lossy();
-        let text = read_all(std::slice::from_ref(source))?;
-        for (arch, kind) in &targets {
-            let extension = if *kind == Kind::Ptx { "ptx" } else { "cubin" };
-            let arguments = nvcc::arguments(toolchain, arch, *kind, &out_dir.join(LAYOUT));
+        let texts = includes::closure(source, &[Path::new(".")])?;
+        for (arch, kind) in targets(archs, &texts[0].1) {
+            let extension = if kind == Kind::Ptx { "ptx" } else { "cubin" };
+            let arguments = nvcc::arguments(toolchain, &arch, kind);
             let mut hasher = DefaultHasher::new();
-            (toolchain.version, &toolchain.nvcc, &arguments).hash(&mut hasher);
-            (&headers, &text).hash(&mut hasher);
+            (&toolchain.release, &arguments).hash(&mut hasher);
+            (&layout, &texts).hash(&mut hasher);
+            let name = format!("{module}.sm_{arch}");
             jobs.push(Job {
                 module: module.to_string(),
-                arch: arch.clone(),
-                kind: *kind,
+                kind,
                 source: source.clone(),
-                output: folder.join(format!("{module}.sm_{arch}.{extension}")),
+                size: texts.iter().map(|(_, text)| text.len()).sum(),
+                kept: kept.join(format!("{name}.{:016x}.{extension}", hasher.finish())),
+                output: folder.join(format!("{name}.{extension}")),
                 arguments,
-                key: format!("{:016x}", hasher.finish()),
+                arch,
             });
         }
     }
     Ok(jobs)
 }
 
-fn compile(toolchain: &Toolchain, job: &Job) -> Result<(), String> {
-    make_once(&job.output, &job.key, || {
-        nvcc::compile(&toolchain.nvcc, &job.arguments, &job.source, &job.output)?;
+/// Puts an image where this build has it; compiles it if no build did before.
+fn make(toolchain: &Toolchain, job: &Job, layout: &Path) -> Result<(), String> {
+    if !job.kept.is_file() {
+        let include = ["-include".to_owned(), layout.display().to_string()];
+        let arguments = [&job.arguments[..], &include].concat();
+        // Another build may be at it too: it appears whole or not at all.
+        let fresh = job.kept.with_extension(std::process::id().to_string());
+        nvcc::compile(&toolchain.nvcc, &arguments, &job.source, &fresh)?;
+        let mut image = read_all(std::slice::from_ref(&fresh))?.concat();
         if job.kind == Kind::Ptx {
             // The driver reads PTX as a C string.
-            let mut text = read_all(std::slice::from_ref(&job.output))?.concat();
-            text.push(0);
-            write_if_changed(&job.output, &text)?;
+            image.push(0);
         }
-        Ok(())
-    })
+        write_if_changed(&fresh, &image)?;
+        fs::rename(&fresh, &job.kept)
+            .map_err(|error| format!("cannot keep {}: {error}", job.kept.display()))?;
+    }
+    let image = read_all(std::slice::from_ref(&job.kept))?.concat();
+    write_if_changed(&job.output, &image)
 }
 
 /// `images.rs`: the toolkit's version and, for each module, its images.

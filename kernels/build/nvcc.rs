@@ -49,14 +49,8 @@ pub(crate) enum Kind {
     Ptx,
 }
 
-/// The arguments but for the source and the output; they are part of an image's cache key.
-/// `layout` is included ahead of the source.
-pub(crate) fn arguments(
-    toolchain: &Toolchain,
-    arch: &Arch,
-    kind: Kind,
-    layout: &Path,
-) -> Vec<String> {
+/// The arguments but for files of this build; they are part of an image's key.
+pub(crate) fn arguments(toolchain: &Toolchain, arch: &Arch, kind: Kind) -> Vec<String> {
     let (output_kind, target) = match kind {
         Kind::Cubin => ("-cubin", format!("-arch=sm_{arch}")),
         Kind::Ptx => ("-ptx", format!("-arch=compute_{arch}")),
@@ -72,8 +66,6 @@ pub(crate) fn arguments(
     arguments.push("-allow-unsupported-compiler".to_owned());
     arguments.push("-ccbin".to_owned());
     arguments.push(toolchain.host_cxx.display().to_string());
-    arguments.push("-include".to_owned());
-    arguments.push(layout.display().to_string());
     if kind == Kind::Cubin {
         // A kernel that spills registers to memory is slow without looking it.
         arguments.extend(["-Xptxas", "--warn-on-spills"].map(str::to_owned));

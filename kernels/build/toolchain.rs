@@ -10,6 +10,8 @@ pub(crate) struct Toolchain {
     pub(crate) nvcc: PathBuf,
     /// `(major, minor)` of the CUDA toolkit it belongs to.
     pub(crate) version: (u32, u32),
+    /// What nvcc says of itself, to the very build.
+    pub(crate) release: String,
     /// The headers beside it, where they are not on its own search path.
     pub(crate) include: Option<PathBuf>,
     /// The host's C++ compiler, which nvcc preprocesses with.
@@ -32,7 +34,7 @@ pub(crate) fn find(installed: &Path) -> Result<Toolchain, String> {
     if nvcc.is_file() {
         println!("cargo::rerun-if-changed={}", nvcc.display());
     }
-    let version = nvcc_version(&nvcc)?;
+    let (release, version) = nvcc_version(&nvcc)?;
     let include = nvcc
         .parent()
         .map(|bin| bin.join("../include"))
@@ -46,6 +48,7 @@ pub(crate) fn find(installed: &Path) -> Result<Toolchain, String> {
     Ok(Toolchain {
         nvcc,
         version,
+        release,
         include,
         host_cxx,
         libclang: find_libclang(installed),
@@ -79,15 +82,16 @@ fn find_libclang(installed: &Path) -> Option<PathBuf> {
     (variable("LIBCLANG_PATH").is_none() && installed.is_dir()).then_some(installed)
 }
 
-/// `(13, 0)` from "Cuda compilation tools, release 13.0, V13.0.88".
-fn nvcc_version(nvcc: &Path) -> Result<(u32, u32), String> {
+/// What nvcc prints, with `(13, 0)` from "Cuda compilation tools, release 13.0, V13.0.88" in it.
+fn nvcc_version(nvcc: &Path) -> Result<(String, (u32, u32)), String> {
     let output = Command::new(nvcc)
         .arg("--version")
         .output()
         .map_err(|error| format!("nvcc at {} does not run: {error}", nvcc.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    parse_release(&text)
-        .ok_or_else(|| format!("{} --version names no release of CUDA", nvcc.display()))
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = parse_release(&text)
+        .ok_or_else(|| format!("{} --version names no release of CUDA", nvcc.display()))?;
+    Ok((text, version))
 }
 
 fn parse_release(text: &str) -> Option<(u32, u32)> {
