@@ -158,6 +158,29 @@ pub trait CacheShape {
     fn shape(&self) -> &KvShape;
 }
 
+/// What a backend rounds on the way through attention: the standard deviation of each rounding,
+/// over the magnitude of what is rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KvRounding {
+    /// Queries.
+    pub queries: f32,
+    /// Stored keys.
+    pub keys: f32,
+    /// Weights of the values, which the softmax gives.
+    pub weights: f32,
+    /// Stored values.
+    pub values: f32,
+}
+
+impl KvRounding {
+    /// The deviation of attention's outputs over their magnitude, where scores deviate by
+    /// `scores`: an error of a score is one of its weight.
+    pub fn deviation(&self, scores: f32) -> f32 {
+        let score = scores * self.queries.hypot(self.keys);
+        score.hypot(self.weights).hypot(self.values)
+    }
+}
+
 /// A device that holds weights and runs the operations of a model.
 pub trait Backend: Send + Sync + 'static {
     /// An array of `f32` on the device.
@@ -191,6 +214,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bytes that a cache of this shape occupies.
     fn kv_bytes(&self, shape: &KvShape) -> usize;
+
+    /// What attention over the cache rounds; nothing unless the backend says so.
+    fn kv_rounding(&self) -> KvRounding {
+        KvRounding::default()
+    }
 
     /// Rows of the embedding table for the tokens of a batch.
     fn embed(&self, op: Embed<'_, Self>) -> Result<()>;

@@ -92,7 +92,7 @@ pub fn assert_agrees<B: Backend>(what: &str, op: &str, backend: &B, expected: &[
     let mut failures = Vec::new();
     for (case, expected) in cases(op).iter().zip(expected) {
         let outputs = run(op, case.as_ref(), backend);
-        if let Err(error) = verdict(&outputs, expected, case.n_rows(), case.tolerance()) {
+        if let Err(error) = verdict(&outputs, expected, case.n_rows(), case.tolerance(backend)) {
             failures.push(format!("{op}, {case:?}: {error}"));
         }
     }

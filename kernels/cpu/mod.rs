@@ -19,7 +19,7 @@ pub(crate) mod tiles;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use crate::backend::{Backend, KvShape, MatrixSource};
+use crate::backend::{Backend, KvRounding, KvShape, MatrixSource};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::{self, Attention},
@@ -144,6 +144,15 @@ impl Backend for Cpu {
 
     fn kv_bytes(&self, shape: &KvShape) -> usize {
         kv::bytes(shape).unwrap_or(usize::MAX)
+    }
+
+    fn kv_rounding(&self) -> KvRounding {
+        // A half is off by 2.1e-4 of a normal value, by numpy.
+        KvRounding {
+            keys: 2.1e-4,
+            values: 2.1e-4,
+            ..KvRounding::default()
+        }
     }
 
     fn embed(&self, op: Embed<'_, Self>) -> Result<()> {

@@ -49,7 +49,7 @@ pub(crate) fn all() -> Vec<EmbedCase> {
 impl<B: Backend> Case<B> for EmbedCase {
     independent_rows!();
 
-    fn tolerance(&self) -> Tolerance {
+    fn tolerance(&self, _backend: &B) -> Tolerance {
         Tolerance {
             deviation: 1e-7,
             largest: NORMAL,

@@ -41,7 +41,7 @@ pub(crate) fn all() -> Vec<GatedCase> {
 impl<B: Backend> Case<B> for GatedCase {
     independent_rows!();
 
-    fn tolerance(&self) -> Tolerance {
+    fn tolerance(&self, _backend: &B) -> Tolerance {
         Tolerance {
             // A few roundings of 2^-24 each.
             deviation: 1.5e-7,

@@ -65,7 +65,7 @@ pub(crate) fn all() -> Vec<LogitsCase> {
 impl<B: Backend> Case<B> for LogitsCase {
     independent_rows!();
 
-    fn tolerance(&self) -> Tolerance {
+    fn tolerance(&self, _backend: &B) -> Tolerance {
         product_tolerance([self.format])
     }
 

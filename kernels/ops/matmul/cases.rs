@@ -176,7 +176,7 @@ fn fused(n_rows: usize) -> Vec<MatmulCase> {
 impl<B: Backend> Case<B> for MatmulCase {
     independent_rows!();
 
-    fn tolerance(&self) -> Tolerance {
+    fn tolerance(&self, _backend: &B) -> Tolerance {
         let product = product_tolerance(self.parts.iter().map(|part| part.0));
         match self.gate {
             None => product,

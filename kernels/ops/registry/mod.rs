@@ -60,8 +60,8 @@ pub trait Case<B: Backend>: fmt::Debug {
     /// The same case with only the first `n_rows` rows, whose outputs must have the same bits.
     fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>>;
 
-    /// How far outputs may be from the reference's.
-    fn tolerance(&self) -> Tolerance;
+    /// How far a backend's outputs may be from the reference's, by what it says it rounds.
+    fn tolerance(&self, backend: &B) -> Tolerance;
 
     /// What a launch has to move and compute.
     fn cost(&self) -> Cost;

@@ -42,7 +42,7 @@ pub(crate) fn all() -> Vec<RmsNormCase> {
 impl<B: Backend> Case<B> for RmsNormCase {
     independent_rows!();
 
-    fn tolerance(&self) -> Tolerance {
+    fn tolerance(&self, _backend: &B) -> Tolerance {
         Tolerance {
             deviation: 2e-7,
             largest: NORMAL,

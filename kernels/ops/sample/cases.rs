@@ -209,7 +209,7 @@ impl SampleCase {
 impl<B: Backend> Case<B> for SampleCase {
     independent_rows!();
 
-    fn tolerance(&self) -> Tolerance {
+    fn tolerance(&self, _backend: &B) -> Tolerance {
         Tolerance {
             deviation: 0.0,
             largest: 1.0,
