@@ -17,6 +17,9 @@ use crate::ops::{
     gated::Gated,
     logits::Logits,
     matmul::Matmul,
+    moe_combine::MoeCombine,
+    moe_matmul::MoeMatmul,
+    moe_route::{self, MoeRoute},
     rms_norm::RmsNorm,
     rope_append::RopeAppend,
     sample::{Sample, Sampled},
@@ -181,6 +184,33 @@ impl KvRounding {
     }
 }
 
+/// The shape of the routes of rows through a mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteShape {
+    /// Rows that there is room for.
+    pub n_rows: usize,
+    /// Experts.
+    pub n_experts: usize,
+    /// Experts that a row goes to.
+    pub top_k: usize,
+}
+
+/// What a shape check asks of routes on a device.
+pub trait RoutesArray {
+    /// The shape the routes were made with.
+    fn shape(&self) -> &RouteShape;
+}
+
+/// What a shape check asks of the matrices of experts on a device.
+pub trait ExpertStack {
+    /// Experts.
+    fn n_experts(&self) -> usize;
+    /// Output features of an expert, all stacked parts together.
+    fn rows(&self) -> usize;
+    /// Input features of an expert.
+    fn cols(&self) -> usize;
+}
+
 /// A device that holds weights and runs the operations of a model.
 pub trait Backend: Send + Sync + 'static {
     /// An array of `f32` on the device.
@@ -189,6 +219,10 @@ pub trait Backend: Send + Sync + 'static {
     type Matrix: Dimensions + Send + Sync;
     /// The pages of keys and values of all layers.
     type KvCache: CacheShape + Send + Sync;
+    /// For each expert of a mixture, matrices as in `Matrix`, of the same shape for all.
+    type Experts: ExpertStack + Send + Sync;
+    /// Which experts the rows of a batch go to.
+    type Routes: RoutesArray + Send + Sync;
 
     /// The device as `--device` names it.
     fn name(&self) -> &'static str;
@@ -220,6 +254,19 @@ pub trait Backend: Send + Sync + 'static {
         KvRounding::default()
     }
 
+    /// Takes the matrices of experts over: for each expert its parts, stacked as in
+    /// [`matrix`](Self::matrix). Every expert has the same parts, of the same formats.
+    fn experts(&self, experts: &[Vec<MatrixSource<'_>>]) -> Result<Self::Experts>;
+
+    /// Bytes that the experts occupy on the device.
+    fn experts_bytes(&self, experts: &Self::Experts) -> usize;
+
+    /// Makes routes for rows that are yet to come.
+    fn routes(&self, shape: &RouteShape) -> Result<Self::Routes>;
+
+    /// Copies routes to the host.
+    fn download_routes(&self, routes: &Self::Routes) -> Result<moe_route::Routes>;
+
     /// Rows of the embedding table for the tokens of a batch.
     fn embed(&self, op: Embed<'_, Self>) -> Result<()>;
     /// Root-mean-square normalisation of each row.
@@ -232,6 +279,12 @@ pub trait Backend: Send + Sync + 'static {
     fn attention(&self, op: Attention<'_, Self>) -> Result<()>;
     /// `activation(gate) * up`.
     fn gated(&self, op: Gated<'_, Self>) -> Result<()>;
+    /// Chooses the experts of each row.
+    fn moe_route(&self, op: MoeRoute<'_, Self>) -> Result<()>;
+    /// Each row times the matrices of its experts.
+    fn moe_matmul(&self, op: MoeMatmul<'_, Self>) -> Result<()>;
+    /// The weighted sum of what a row's experts made of it.
+    fn moe_combine(&self, op: MoeCombine<'_, Self>) -> Result<()>;
     /// Logits of chosen rows.
     fn logits(&self, op: Logits<'_, Self>) -> Result<()>;
     /// The next token of each row of logits, or why there is none.

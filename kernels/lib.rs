@@ -13,7 +13,9 @@ pub mod ops;
 pub mod quant;
 pub mod reference;
 
-pub use backend::{Backend, Batch, KvRounding, KvShape, MatrixSource, PAGE_TOKENS, Span};
+pub use backend::{
+    Backend, Batch, KvRounding, KvShape, MatrixSource, PAGE_TOKENS, RouteShape, Span,
+};
 pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use quant::Format;

@@ -19,7 +19,7 @@ pub(crate) mod tiles;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use crate::backend::{Backend, KvRounding, KvShape, MatrixSource};
+use crate::backend::{Backend, KvRounding, KvShape, MatrixSource, RouteShape};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::{self, Attention},
@@ -27,6 +27,9 @@ use crate::ops::{
     gated::{self, Gated},
     logits::{self, Logits},
     matmul::{self, Matmul},
+    moe_combine::{self, MoeCombine},
+    moe_matmul::{self, Experts, MoeMatmul},
+    moe_route::{self, MoeRoute, Routes},
     rms_norm::{self, RmsNorm},
     rope_append::{self, RopeAppend},
     sample::{self, Sample, Sampled},
@@ -99,6 +102,8 @@ impl Backend for Cpu {
     type Buffer = Buffer;
     type Matrix = Matrix;
     type KvCache = KvCache;
+    type Experts = Experts<Matrix>;
+    type Routes = Routes;
 
     fn name(&self) -> &'static str {
         "cpu"
@@ -155,6 +160,22 @@ impl Backend for Cpu {
         }
     }
 
+    fn experts(&self, experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts<Matrix>> {
+        Experts::new(experts, |parts| self.matrix(parts))
+    }
+
+    fn experts_bytes(&self, experts: &Experts<Matrix>) -> usize {
+        experts.matrices.iter().map(Matrix::bytes).sum()
+    }
+
+    fn routes(&self, shape: &RouteShape) -> Result<Routes> {
+        Routes::new(shape)
+    }
+
+    fn download_routes(&self, routes: &Routes) -> Result<Routes> {
+        Ok(routes.clone())
+    }
+
     fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
         op.check()?;
         embed::cpu::run(self, op);
@@ -187,6 +208,23 @@ impl Backend for Cpu {
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
         op.check()?;
         gated::cpu::run(self, op);
+        Ok(())
+    }
+
+    fn moe_route(&self, op: MoeRoute<'_, Self>) -> Result<()> {
+        op.check()?;
+        moe_route::cpu::run(self, op);
+        Ok(())
+    }
+
+    fn moe_matmul(&self, op: MoeMatmul<'_, Self>) -> Result<()> {
+        op.check()?;
+        moe_matmul::cpu::run(self, op)
+    }
+
+    fn moe_combine(&self, op: MoeCombine<'_, Self>) -> Result<()> {
+        op.check()?;
+        moe_combine::cpu::run(self, op);
         Ok(())
     }
 

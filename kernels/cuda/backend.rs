@@ -7,7 +7,7 @@ use super::array::{Buffer, DeviceArray};
 use super::device::Device;
 use super::error::CudaError;
 use super::queue::Queue;
-use crate::backend::{Array, Backend, KvShape, MatrixSource};
+use crate::backend::{Array, Backend, KvShape, MatrixSource, RouteShape};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::Attention,
@@ -15,6 +15,9 @@ use crate::ops::{
     gated::{self, Gated},
     logits::Logits,
     matmul::Matmul,
+    moe_combine::MoeCombine,
+    moe_matmul::{Experts, MoeMatmul},
+    moe_route::{self, MoeRoute},
     rms_norm::{self, RmsNorm},
     rope_append::RopeAppend,
     sample::{self, Sample, Sampled},
@@ -88,6 +91,8 @@ impl Backend for Cuda {
     type Buffer = Buffer;
     type Matrix = Matrix;
     type KvCache = KvCache;
+    type Experts = Experts<Matrix>;
+    type Routes = moe_route::Routes;
 
     fn name(&self) -> &'static str {
         "cuda"
@@ -131,6 +136,22 @@ impl Backend for Cuda {
         0
     }
 
+    fn experts(&self, _experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts<Matrix>> {
+        missing("experts")
+    }
+
+    fn experts_bytes(&self, _experts: &Experts<Matrix>) -> usize {
+        0
+    }
+
+    fn routes(&self, _shape: &RouteShape) -> Result<moe_route::Routes> {
+        missing("routes")
+    }
+
+    fn download_routes(&self, _routes: &moe_route::Routes) -> Result<moe_route::Routes> {
+        missing("routes")
+    }
+
     fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
         op.check()?;
         missing("embed")
@@ -159,6 +180,21 @@ impl Backend for Cuda {
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
         op.check()?;
         gated::cuda::run(self, op)
+    }
+
+    fn moe_route(&self, op: MoeRoute<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("moe_route")
+    }
+
+    fn moe_matmul(&self, op: MoeMatmul<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("moe_matmul")
+    }
+
+    fn moe_combine(&self, op: MoeCombine<'_, Self>) -> Result<()> {
+        op.check()?;
+        missing("moe_combine")
     }
 
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {

@@ -10,7 +10,7 @@ mod matrix;
 
 use std::ops::Range;
 
-use crate::backend::{Array, Backend, KvShape, MatrixSource};
+use crate::backend::{Array, Backend, KvShape, MatrixSource, RouteShape};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::{self, Attention},
@@ -18,6 +18,9 @@ use crate::ops::{
     gated::{self, Gated},
     logits::{self, Logits},
     matmul::{self, Matmul},
+    moe_combine::{self, MoeCombine},
+    moe_matmul::{self, Experts, MoeMatmul},
+    moe_route::{self, MoeRoute, Routes},
     rms_norm::{self, RmsNorm},
     rope_append::{self, RopeAppend},
     sample::{self, Sample, Sampled},
@@ -88,6 +91,8 @@ impl Backend for Reference {
     type Buffer = Vec<f32>;
     type Matrix = Matrix;
     type KvCache = KvCache;
+    type Experts = Experts<Matrix>;
+    type Routes = Routes;
 
     fn name(&self) -> &'static str {
         "reference"
@@ -136,6 +141,22 @@ impl Backend for Reference {
         KvCache::bytes(shape)
     }
 
+    fn experts(&self, experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts<Matrix>> {
+        Experts::new(experts, |parts| self.matrix(parts))
+    }
+
+    fn experts_bytes(&self, experts: &Experts<Matrix>) -> usize {
+        experts.matrices.iter().map(Matrix::bytes).sum()
+    }
+
+    fn routes(&self, shape: &RouteShape) -> Result<Routes> {
+        Routes::new(shape)
+    }
+
+    fn download_routes(&self, routes: &Routes) -> Result<Routes> {
+        Ok(routes.clone())
+    }
+
     fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
         op.check()?;
         embed::reference::run(op);
@@ -169,6 +190,24 @@ impl Backend for Reference {
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {
         op.check()?;
         gated::reference::run(op);
+        Ok(())
+    }
+
+    fn moe_route(&self, op: MoeRoute<'_, Self>) -> Result<()> {
+        op.check()?;
+        moe_route::reference::run(op);
+        Ok(())
+    }
+
+    fn moe_matmul(&self, op: MoeMatmul<'_, Self>) -> Result<()> {
+        op.check()?;
+        moe_matmul::reference::run(op);
+        Ok(())
+    }
+
+    fn moe_combine(&self, op: MoeCombine<'_, Self>) -> Result<()> {
+        op.check()?;
+        moe_combine::reference::run(op);
         Ok(())
     }
 

@@ -48,28 +48,54 @@ pub(crate) fn random_matrix<B: Backend>(
     cols: usize,
     gain: f32,
 ) -> Result<B::Matrix> {
+    let data = random_parts(&mut Random::new(1), parts, cols, gain)?;
+    backend.matrix(&sources(parts, cols, &data))
+}
+
+/// The matrices of `n_experts` experts, each as those of [`random_matrix`].
+pub(crate) fn random_experts<B: Backend>(
+    backend: &B,
+    n_experts: usize,
+    parts: &[(Format, usize)],
+    cols: usize,
+) -> Result<B::Experts> {
     let mut random = Random::new(1);
-    let data = parts
-        .iter()
-        .map(|&(format, rows)| {
-            let too_long = || Error::OutOfMemory {
-                what: "a random matrix",
-                bytes: usize::MAX,
-            };
-            let len = rows.checked_mul(cols).ok_or_else(too_long)?;
-            quant::quantise(format, &random.normal(len, gain / (cols as f32).sqrt()))
-        })
+    let data = (0..n_experts)
+        .map(|_| random_parts(&mut random, parts, cols, 1.0))
         .collect::<Result<Vec<_>>>()?;
-    let sources: Vec<_> = parts
-        .iter()
-        .zip(&data)
-        .map(|(&(format, rows), data)| MatrixSource {
-            name: "random",
-            format,
-            rows,
-            cols,
-            data,
-        })
-        .collect();
-    backend.matrix(&sources)
+    let experts: Vec<_> = data.iter().map(|data| sources(parts, cols, data)).collect();
+    backend.experts(&experts)
+}
+
+/// The encoded weights of each part.
+fn random_parts(
+    random: &mut Random,
+    parts: &[(Format, usize)],
+    cols: usize,
+    gain: f32,
+) -> Result<Vec<Vec<u8>>> {
+    let encode = |&(format, rows): &(Format, usize)| {
+        let too_long = || Error::OutOfMemory {
+            what: "a random matrix",
+            bytes: usize::MAX,
+        };
+        let len = rows.checked_mul(cols).ok_or_else(too_long)?;
+        quant::quantise(format, &random.normal(len, gain / (cols as f32).sqrt()))
+    };
+    parts.iter().map(encode).collect()
+}
+
+fn sources<'a>(
+    parts: &[(Format, usize)],
+    cols: usize,
+    data: &'a [Vec<u8>],
+) -> Vec<MatrixSource<'a>> {
+    let source = |(&(format, rows), data): (&(Format, usize), &'a Vec<u8>)| MatrixSource {
+        name: "random",
+        format,
+        rows,
+        cols,
+        data,
+    };
+    parts.iter().zip(data).map(source).collect()
 }

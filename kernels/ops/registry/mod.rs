@@ -12,9 +12,12 @@ use std::fmt;
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::{attention, embed, gated, logits, matmul, rms_norm, rope_append, sample};
+use crate::ops::{
+    attention, embed, gated, logits, matmul, moe_combine, moe_matmul, moe_route, rms_norm,
+    rope_append, sample,
+};
 
-pub(crate) use data::{Random, random_matrix};
+pub(crate) use data::{Random, random_experts, random_matrix};
 pub use sequences::{Heads, Sequence};
 
 /// Rows that the cases have: one, both sides of a tile of eight, and more than any tile.
@@ -46,6 +49,9 @@ pub fn registry<B: Backend>() -> Vec<Entry<B>> {
         Entry::new(rope_append::OP, rope_append::cases::all()),
         Entry::new(attention::OP, attention::cases::all()),
         Entry::new(gated::OP, gated::cases::all()),
+        Entry::new(moe_route::OP, moe_route::cases::all()),
+        Entry::new(moe_matmul::OP, moe_matmul::cases::all()),
+        Entry::new(moe_combine::OP, moe_combine::cases::all()),
         Entry::new(logits::OP, logits::cases::all()),
         Entry::new(sample::OP, sample::cases::all()),
     ]

@@ -53,6 +53,14 @@ pub(super) const WEIGHT_BIAS: u64 = ROUND_F64.to_bits();
 #[inline(always)]
 pub(super) fn biased_weight(x: f32) -> u64 {
     let x = if x > LEAST { x } else { LEAST };
+    // Exact in f64 but for the one rounding that the definition asks for.
+    let rounded = f64::from(scaled_exp(x, WEIGHT_BITS)) + ROUND_F64;
+    rounded.to_bits()
+}
+
+/// `exp(x) · 2^bits`, a normal number, for `x` from −87 to 0.
+#[inline(always)]
+pub(crate) fn scaled_exp(x: f32, bits: u32) -> f32 {
     let shifted = x * LOG2_E + ROUND_F32;
     let n = shifted - ROUND_F32;
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
@@ -62,12 +70,9 @@ pub(super) fn biased_weight(x: f32) -> u64 {
     p = p * r + EXP[1];
     p = p * r + EXP[0];
     let y = 1.0 + (r + (r * r) * p);
-    // The low bits of `shifted` are those of n; with n ≥ −46 the exponent stays normal.
-    let exponent = shifted.to_bits().wrapping_add(WEIGHT_BITS) << 23;
-    let scaled = f32::from_bits(y.to_bits().wrapping_add(exponent));
-    // Exact in f64 but for the one rounding that the definition asks for.
-    let rounded = f64::from(scaled) + ROUND_F64;
-    rounded.to_bits()
+    // The low bits of `shifted` are those of n; with n ≥ −126 the exponent stays normal.
+    let exponent = shifted.to_bits().wrapping_add(bits) << 23;
+    f32::from_bits(y.to_bits().wrapping_add(exponent))
 }
 
 /// `1 / temperature`, finite.

@@ -101,11 +101,13 @@ impl Encoding {
     }
 }
 
-/// The rows of `x` to pack: all of the first `n`, or chosen ones.
+/// The rows of `x` to pack: all of the first `n`, or chosen ones (as a device lists them: in
+/// 32 bits).
 #[derive(Clone, Copy)]
 pub(crate) enum Rows<'a> {
     First(usize),
     Chosen(&'a [usize]),
+    Listed(&'a [u32]),
 }
 
 impl Rows<'_> {
@@ -113,6 +115,7 @@ impl Rows<'_> {
         match self {
             Rows::First(n) => n,
             Rows::Chosen(rows) => rows.len(),
+            Rows::Listed(rows) => rows.len(),
         }
     }
 
@@ -120,6 +123,7 @@ impl Rows<'_> {
         match self {
             Rows::First(_) => index,
             Rows::Chosen(rows) => rows[index],
+            Rows::Listed(rows) => rows[index] as usize,
         }
     }
 }

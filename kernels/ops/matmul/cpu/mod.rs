@@ -84,10 +84,16 @@ pub(crate) fn matmul(cpu: &Cpu, op: Matmul<'_, Cpu>) -> Result<()> {
 
 /// Computes a product whose shapes have been checked.
 pub(crate) fn product(cpu: &Cpu, product: Product<'_>) -> Result<()> {
-    let n_tokens = product.rows.len();
-    if n_tokens == 0 || product.weight.rows() == 0 {
+    products(cpu, vec![product])
+}
+
+/// Computes products whose shapes have been checked, in one fork and join. Each has the bits
+/// that it has alone.
+pub(crate) fn products(cpu: &Cpu, mut products: Vec<Product<'_>>) -> Result<()> {
+    products.retain(|product| product.rows.len() > 0 && product.weight.rows() > 0);
+    let Some(n_tokens) = products.iter().map(|product| product.rows.len()).max() else {
         return Ok(());
-    }
+    };
     let mut scratch = cpu
         .matmul_scratch
         .lock()
@@ -95,60 +101,77 @@ pub(crate) fn product(cpu: &Cpu, product: Product<'_>) -> Result<()> {
     let Scratch { packed, expanded } = &mut *scratch;
     expanded.resize_with(cpu.n_threads(), Default::default);
 
-    let has_bf16 = has_avx512_bf16();
-    let parts = product.weight.parts();
-    let methods: Vec<Method> = parts
-        .iter()
-        .map(|part| method(cpu.isa, has_bf16, part.format, n_tokens))
-        .collect();
-    // What a part's kernels take in a call suits the other parts in halves and thirds.
-    let panel = methods.iter().map(|m| m.kernels.len()).max().unwrap_or(1);
-    let mut all_packed = Vec::with_capacity(packed.len());
-    for (encoding, scratch) in Encoding::ALL.into_iter().zip(packed) {
-        if methods.iter().any(|method| method.encoding == encoding) {
-            let layout = Layout::new(encoding, panel, n_tokens, product.weight.cols());
-            let bytes = scratch.reserve(layout.bytes())?;
-            pack(cpu, layout, &product, bytes);
-            all_packed.push(Packed { layout, bytes });
+    let methods: Vec<_> = products.iter().map(|p| methods(cpu, p)).collect();
+    let packed = pack_all(cpu, &products, &methods, packed)?;
+    let mut plans = Vec::new();
+    let mut n_units = 0;
+    for (index, methods) in methods.iter().enumerate() {
+        let product = &products[index];
+        for (part, &method) in product.weight.parts().iter().zip(methods) {
+            let found = (packed.iter())
+                .find(|(owner, p)| *owner == index && p.layout.encoding == method.encoding);
+            let Some((_, packed)) = found else { continue };
+            let plan = PartPlan::new(part, method, packed, product.rows.len(), cpu.n_threads());
+            plans.push((n_units, index, plan));
+            n_units += plans.last().map_or(0, |(_, _, plan)| plan.n_units());
         }
     }
-    let plans: Vec<PartPlan<'_>> = (parts.iter().zip(methods))
-        .flat_map(|(part, method)| {
-            let packed = all_packed
-                .iter()
-                .find(|p| p.layout.encoding == method.encoding)?;
-            Some(PartPlan::new(
-                part,
-                method,
-                packed,
-                n_tokens,
-                cpu.n_threads(),
-            ))
-        })
-        .collect();
-    let to = Epilogue {
-        bias: product.bias,
-        accumulate: product.accumulate,
-        rows: product.weight.rows(),
-        out: Shared::new(product.out),
-    };
-    let n_units = plans.iter().map(PartPlan::n_units).sum();
+    let epilogues: Vec<Epilogue<'_>> = products.into_iter().map(Epilogue::of).collect();
     let schedule = Schedule::new(n_units, cpu.n_threads(), plan::least_steal(n_tokens));
     cpu.pool.run(|worker| {
         let mut expanded = expanded[worker]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        while let Some(mut unit) = schedule.next(worker) {
-            for plan in &plans {
-                if unit < plan.n_units() {
-                    plan.compute(unit, &to, &mut expanded);
-                    break;
-                }
-                unit -= plan.n_units();
-            }
+        while let Some(unit) = schedule.next(worker) {
+            let plan = plans.partition_point(|(first, _, _)| *first <= unit) - 1;
+            let (first, product, plan) = &plans[plan];
+            plan.compute(unit - first, &epilogues[*product], &mut expanded);
         }
     });
     Ok(())
+}
+
+/// How to multiply with each part of a product's matrix.
+fn methods(cpu: &Cpu, product: &Product<'_>) -> Vec<Method> {
+    let has_bf16 = has_avx512_bf16();
+    let parts = product.weight.parts().iter();
+    parts
+        .map(|part| method(cpu.isa, has_bf16, part.format, product.rows.len()))
+        .collect()
+}
+
+/// Packs the activations of all products, in each encoding that one's methods ask for; with the
+/// number of the product.
+fn pack_all<'s>(
+    cpu: &Cpu,
+    products: &[Product<'_>],
+    methods: &[Vec<Method>],
+    scratch: &'s mut [activations::Scratch; 3],
+) -> Result<Vec<(usize, Packed<'s>)>> {
+    let mut all_packed = Vec::new();
+    for (encoding, scratch) in Encoding::ALL.into_iter().zip(scratch) {
+        let mut layouts = Vec::new();
+        for (index, (product, methods)) in products.iter().zip(methods).enumerate() {
+            if methods.iter().any(|method| method.encoding == encoding) {
+                // What a part's kernels take in a call suits the other parts in halves and
+                // thirds.
+                let panel = methods.iter().map(|m| m.kernels.len()).max().unwrap_or(1);
+                let (n_tokens, cols) = (product.rows.len(), product.weight.cols());
+                layouts.push((index, Layout::new(encoding, panel, n_tokens, cols)));
+            }
+        }
+        let mut rest = match layouts.iter().map(|(_, layout)| layout.bytes()).sum() {
+            0 => continue,
+            bytes => scratch.reserve(bytes)?,
+        };
+        for (index, layout) in layouts {
+            let (bytes, behind) = rest.split_at_mut(layout.bytes());
+            rest = behind;
+            pack(cpu, layout, &products[index], bytes);
+            all_packed.push((index, Packed { layout, bytes }));
+        }
+    }
+    Ok(all_packed)
 }
 
 /// Packs the activations of a product; few of them on this thread alone.

@@ -2,8 +2,10 @@
 
 use bytemuck::Zeroable;
 
+use super::Product;
 use super::activations::{Encoding, Layout, Meta};
 use super::kernel::{Call, Method};
+use crate::backend::Dimensions;
 use crate::cpu::matrix::Part;
 use crate::cpu::memory::Shared;
 use crate::cpu::tiles::{Expanded, GROUP, TILE_ROWS, step_bytes, step_cols};
@@ -42,6 +44,17 @@ pub(super) struct Epilogue<'a> {
     /// `[n_tokens, rows]`.
     pub(super) out: Shared<'a, f32>,
     pub(super) rows: usize,
+}
+
+impl<'a> Epilogue<'a> {
+    pub(super) fn of(product: Product<'a>) -> Self {
+        Self {
+            bias: product.bias,
+            accumulate: product.accumulate,
+            rows: product.weight.rows(),
+            out: Shared::new(product.out),
+        }
+    }
 }
 
 /// One part of the matrix and how it is computed.
