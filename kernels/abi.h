@@ -10,6 +10,7 @@
 #define ONWARD_ABI_H
 
 #include "device/batch.h"
+#include "device/conformance/params.h"
 #include "ops/gated/params.h"
 #include "ops/rms_norm/params.h"
 #include "ops/sample/params.h"

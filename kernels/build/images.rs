@@ -1,4 +1,4 @@
-//! Every `ops/**/*.cu`, compiled for every architecture, and the table that embeds the images.
+//! Every `.cu` file of `ops` and `device`, compiled for every architecture, and the table that embeds the images.
 //!
 //! `ONWARD_CUDA_ARCHS` chooses the architectures. Each gets a cubin; the lowest also gets PTX,
 //! which a GPU newer than all of them can run. A source whose first line is
@@ -56,7 +56,8 @@ pub(crate) fn build(toolchain: &Toolchain, out_dir: &Path) -> Result<(), String>
         }
     }
     println!("cargo::rerun-if-changed=build");
-    let jobs = plan(toolchain, &archs, &files("ops", "cu")?, out_dir)?;
+    let sources = [files("ops", "cu")?, files("device", "cu")?].concat();
+    let jobs = plan(toolchain, &archs, &sources, out_dir)?;
     // The longest first: none is left to run alone at the end.
     let mut order: Vec<&Job> = jobs.iter().collect();
     order.sort_by_key(|job| std::cmp::Reverse(job.size));

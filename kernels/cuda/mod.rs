@@ -15,6 +15,8 @@ mod backend;
 #[cfg(feature = "cuda")]
 mod batch;
 #[cfg(feature = "cuda")]
+pub mod conformance;
+#[cfg(feature = "cuda")]
 pub(crate) mod device;
 #[cfg(feature = "cuda")]
 mod driver;

@@ -1,4 +1,4 @@
-//! Compiles the emulated device: the CUDA kernels (`../ops/*/*.cu`) by the host's compiler, with
+//! Compiles the emulated device: the CUDA kernels (all `.cu` files of `../ops` and `../device`) by the host's compiler, with
 //! the machine and the driver that run them, into one shared library for each [`Build`].
 //!
 //! [`Build`]: struct.Build.html
@@ -83,7 +83,8 @@ fn build() -> Result<(), String> {
     let out_dir = std::env::var("OUT_DIR").map_err(|_| "OUT_DIR is not set".to_owned())?;
     let toolchain = toolchain::find(Path::new("../../target/toolchain"))?;
     // What only one architecture has is not emulated.
-    let mut sources = includes::unrestricted(files("../ops", "cu")?)?;
+    let sources = [files("../ops", "cu")?, files("../device", "cu")?].concat();
+    let mut sources = includes::unrestricted(sources)?;
     sources.extend(files("machine", "cpp")?);
     sources.extend(files("driver", "cpp")?);
     let mut headers = vec![PathBuf::from("../abi.h")];

@@ -1,0 +1,105 @@
+//! Every wrapper of `kernels/device/ptx.cuh` and `memory.cuh`, held to what the PTX ISA 9.0 says of
+//! the instruction.
+//!
+//! On the emulated device this judges the twins of the wrappers, on a GPU (ONWARD_TEST_GPU=1) the
+//! wrappers themselves. The expectations are written from the ISA's tables, not from the twins.
+
+mod copies;
+mod fragments;
+mod matrices;
+mod words;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use onward_emulator::{Build, Emulator, SCHEDULES};
+use onward_kernels::cuda::{Cuda, conformance};
+
+/// Set where the tests are to run on the machine's own GPU.
+const GPU: &str = "ONWARD_TEST_GPU";
+
+/// Kernels that a test has run.
+static TRIED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+/// What a kernel makes of words: once on a GPU, in every order on the emulated device, of which
+/// all must agree.
+fn run(kernel: &'static str, inputs: [&[u32]; 3]) -> Vec<u32> {
+    TRIED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(kernel);
+    let once = |cuda: &Cuda| conformance::run(cuda, kernel, inputs).unwrap();
+    if std::env::var_os(GPU).is_some() {
+        return once(&Cuda::open(0).unwrap());
+    }
+    let emulator = Emulator::install(Build::Optimised).unwrap();
+    let cuda = Cuda::open(0).unwrap();
+    let outputs = SCHEDULES.map(|(order, copies)| {
+        emulator.set_schedule(order, copies);
+        once(&cuda)
+    });
+    for (schedule, output) in SCHEDULES.iter().zip(&outputs) {
+        assert_eq!(output, &outputs[0], "{kernel} in {schedule:?}");
+    }
+    let [first, ..] = outputs;
+    first
+}
+
+/// Words without a pattern.
+fn noise(seed: u32, count: usize) -> Vec<u32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
+    let mut next = || {
+        // xorshift32
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// All in one test, so that the last line knows what was tried.
+#[test]
+fn every_wrapper_does_what_the_instruction_set_says() {
+    matrices::mma_multiplies_exactly_what_is_exact();
+    matrices::mma_takes_f16_subnormals_as_they_are();
+    matrices::mma_rounds_sums_no_worse_than_single_precision();
+    fragments::ldmatrix_hands_out_rows();
+    copies::cp_async_copies_and_fills_with_zeros();
+    copies::cp_async_wait_leaves_at_most_so_many_groups();
+    words::named_barriers_keep_pairs_of_warps_apart();
+    words::packs_and_streaming_loads_move_their_words();
+
+    let tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    let all: BTreeSet<&str> = conformance::TRIALS
+        .iter()
+        .map(|trial| trial.kernel)
+        .collect();
+    assert_eq!(*tried, all, "a trial without a test");
+}
+
+/// A wrapper that no trial calls is one that nothing holds to the ISA.
+#[test]
+fn every_wrapper_has_a_trial() {
+    let kernels = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels/device");
+    let read = |name: &str| std::fs::read_to_string(format!("{kernels}/{name}")).unwrap();
+    let trials = read("conformance/conformance.cu");
+    for header in ["ptx.cuh", "memory.cuh"] {
+        let text = read(header);
+        let names: Vec<&str> = text.lines().filter_map(wrapper).collect();
+        assert!(names.len() >= 4, "{header}: {names:?}");
+        for name in names {
+            let called = [format!("{name}("), format!("{name}<")];
+            assert!(
+                called.iter().any(|call| trials.contains(call)),
+                "{header}: {name} has no trial"
+            );
+        }
+    }
+}
+
+/// The function that a line like `DEVICE void cp_async_4(uint32_t shared,` defines.
+fn wrapper(line: &str) -> Option<&str> {
+    let (before, _) = line.strip_prefix("DEVICE ")?.split_once('(')?;
+    before.split([' ', '*']).next_back()
+}
