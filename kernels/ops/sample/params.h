@@ -48,7 +48,7 @@ typedef struct SampleSlot {
     unsigned n_history; /* tokens behind, at least those in the window */
     unsigned n_drawn;   /* outputs so far: number i is at i % ring_length */
     unsigned n_left;    /* tokens that may still be drawn */
-    unsigned finished;  /* not 0: steps pass the sequence by */
+    unsigned is_live;   /* 0: steps pass the slot by */
     unsigned n_stops;
     unsigned stops[SAMPLE_MAX_STOPS]; /* tokens that finish the sequence */
 } SampleSlot;

@@ -28,7 +28,7 @@ struct Row {
 // A row that has something to draw.
 DEVICE bool is_live(const SampleParams &params) {
     const unsigned slot = params.row_slots[blockIdx.y];
-    return slot != SAMPLE_IDLE && params.arrays.slots[slot].finished == 0;
+    return slot != SAMPLE_IDLE && params.arrays.slots[slot].is_live != 0;
 }
 
 DEVICE Row open_row(const SampleParams &params) {

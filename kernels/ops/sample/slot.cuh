@@ -45,7 +45,7 @@ DEVICE void commit(const SampleParams &params, const Row &row, SampleOutput outp
     if (!is_finished && (row.flags & SAMPLE_PENALISES) != 0) {
         append_history(params.arrays, slot, row.slot_index, output.token);
     }
-    slot.finished = is_finished ? 1 : 0;
+    slot.is_live = is_finished ? 0 : 1;
 }
 
 // Forgets what the slot's last sequence counted; what it left of `touched` only costs a look.

@@ -142,7 +142,7 @@ fn slot_of(start: &SampleStart<'_>, n_history: usize, vocab: usize) -> SampleSlo
         n_history: clamp(n_history),
         n_drawn: 0,
         n_left: clamp(start.max_tokens),
-        finished: u32::from(start.max_tokens == 0),
+        is_live: u32::from(start.max_tokens > 0),
         n_stops: clamp(start.stops.len()),
         stops,
     }

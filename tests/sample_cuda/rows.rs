@@ -1,0 +1,253 @@
+//! Many rows in one call.
+
+use onward_emulator::SCHEDULES;
+use onward_kernels::cuda::Cuda;
+use onward_kernels::ops::sample::philox::noise;
+use onward_kernels::ops::sample::{Sample, SampleRow, SamplingParams};
+use onward_kernels::{Backend, Cpu, Reference};
+use proptest::prelude::*;
+
+use crate::{Bits, bits, device, plain, row};
+
+fn on<B: Backend>(
+    backend: &B,
+    logits: &[f32],
+    vocab: usize,
+    rows: &[SampleRow<'_>],
+    n_top: usize,
+) -> Vec<Bits> {
+    let sample = Sample {
+        logits: &backend.upload(logits).unwrap(),
+        vocab,
+        rows,
+        n_top,
+    };
+    backend
+        .sample(sample)
+        .unwrap()
+        .into_iter()
+        .map(bits)
+        .collect()
+}
+
+fn assert_equal(cuda: &Cuda, logits: &[f32], vocab: usize, rows: &[SampleRow<'_>], n_top: usize) {
+    let cpu = Cpu::new(1).unwrap();
+    let drawn = on(cuda, logits, vocab, rows, n_top);
+    let expected = on(&cpu, logits, vocab, rows, n_top);
+    for (i, (drawn, expected)) in drawn.iter().zip(&expected).enumerate() {
+        assert_eq!(drawn, expected, "row {i}: {:?}", rows[i].params);
+    }
+    assert_eq!(expected, on(&Reference::new(), logits, vocab, rows, n_top));
+}
+
+fn params() -> impl Strategy<Value = SamplingParams> {
+    let share = || {
+        prop_oneof![
+            Just(0.0f32),
+            Just(1.0),
+            0.0f32..1.0,
+            0.9f32..1.0,
+            0.0f32..0.01,
+            Just(0.999_999_94)
+        ]
+    };
+    let top_k = prop_oneof![Just(0usize), Just(1), 0usize..100, 0usize..20_000];
+    let temperature = prop_oneof![
+        Just(0.0f32),
+        Just(1.0),
+        0.01f32..3.0,
+        Just(1e-40),
+        Just(1e30)
+    ];
+    let penalties = prop_oneof![
+        Just((1.0f32, 0.0f32, 0.0f32)),
+        (0.5f32..2.0, -1f32..1.0, -1f32..1.0)
+    ];
+    let min_p = prop_oneof![Just(0.0f32), 0.0f32..0.3, Just(1e-12), Just(1.0)];
+    let biases = prop_oneof![
+        Just(vec![]),
+        Just(vec![(0, 0.5), (0, 0.1), (0, -0.7)]),
+        Just(vec![(0, f32::NEG_INFINITY), (0, 1.0)])
+    ];
+    let last_n = prop_oneof![0usize..20, Just(usize::MAX)];
+    let cuts = (temperature, top_k, share(), min_p);
+    (cuts, penalties, biases, last_n, any::<u64>()).prop_map(
+        |((temperature, top_k, top_p, min_p), penalties, logit_bias, repeat_last_n, seed)| {
+            SamplingParams {
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                repeat_penalty: penalties.0,
+                frequency_penalty: penalties.1,
+                presence_penalty: penalties.2,
+                repeat_last_n,
+                logit_bias,
+                seed,
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn rows_draw_what_the_cpu_and_the_reference_draw(
+        stream: u64,
+        vocab in prop_oneof![
+            1usize..5, Just(33), Just(128), 1usize..3000, Just(8192), Just(8193), 8000usize..20_000
+        ],
+        spread in 0.01f32..8.0,
+        levels in prop_oneof![Just(0.25f32), Just(1.0), Just(1024.0), Just(65_536.0)],
+        forbidden in prop_oneof![Just(0.0f32), 0.0f32..0.99],
+        params in prop::collection::vec(params(), 1..6),
+        n_top in prop_oneof![Just(0usize), 1usize..6, Just(100)],
+        schedule: usize,
+    ) {
+        let (_, cuda) = device(schedule);
+        let mut logits = Vec::new();
+        let mut masks = Vec::new();
+        for i in 0..params.len() as u64 {
+            let stream = stream ^ i;
+            logits.extend(row(stream, vocab, spread, levels, forbidden));
+            let words = 0..vocab.div_ceil(32) as u64;
+            let mut mask: Vec<u32> = words.map(|w| noise(stream, 99 + w) as u32).collect();
+            let open = (stream % vocab as u64) as usize;
+            mask[open / 32] |= 1 << (open % 32);
+            masks.push((i % 2 == 1).then_some(mask));
+        }
+        let history: Vec<u32> = (0..30).map(|i| (noise(stream, i) % vocab as u64) as u32).collect();
+        let rows: Vec<SampleRow<'_>> = (params.iter().zip(&masks).enumerate())
+            .map(|(i, (params, mask))| SampleRow {
+                params,
+                history: &history[i..],
+                position: stream >> 7,
+                allowed: mask.as_deref(),
+            })
+            .collect();
+        assert_equal(&cuda, &logits, vocab, &rows, n_top);
+    }
+}
+
+/// Vocabularies of many tiles, with ties within and across them.
+#[test]
+fn large_vocabularies_draw_the_same_tokens() {
+    let nucleus = |top_p| SamplingParams {
+        top_p,
+        ..plain(0.8)
+    };
+    let both = |top_k, top_p| SamplingParams {
+        top_k,
+        top_p,
+        ..plain(1.0)
+    };
+    let (_, cuda) = device(2);
+    for vocab in [151_936, 1 << 20] {
+        let params = [
+            SamplingParams::default(),
+            plain(1.0),
+            nucleus(0.95),
+            nucleus(0.999_999_94),
+            both(30_000, 0.7),
+            both(vocab - 1, 0.9999),
+            SamplingParams {
+                top_k: vocab / 3,
+                ..plain(3.0)
+            },
+            SamplingParams {
+                min_p: 0.02,
+                ..plain(1.5)
+            },
+        ];
+        for (levels, spread) in [(2.0, 0.3), (65_536.0, 3.0)] {
+            let mut logits = Vec::new();
+            let mut rows = Vec::new();
+            for (i, params) in params.iter().enumerate() {
+                logits.extend(row(i as u64, vocab, spread, levels, 0.1));
+                rows.push(SampleRow {
+                    params,
+                    history: &[],
+                    position: 7,
+                    allowed: None,
+                });
+            }
+            assert_equal(&cuda, &logits, vocab, &rows, 20);
+        }
+    }
+}
+
+/// Each kind of error on its own and two at once, beside rows that are sound.
+#[test]
+fn rows_that_cannot_be_drawn_say_what_the_cpu_says() {
+    const VOCAB: usize = 9000;
+    let bias = |logit_bias| SamplingParams {
+        logit_bias,
+        ..plain(1.0)
+    };
+    let penalty = SamplingParams {
+        presence_penalty: 1.0,
+        ..plain(1.0)
+    };
+    let sound = SamplingParams::default();
+    let invalid = SamplingParams {
+        top_p: 2.0,
+        ..plain(1.0)
+    };
+    let overflow = SamplingParams {
+        repeat_penalty: 1e-30,
+        ..plain(1.0)
+    };
+    let beyond = bias(vec![(9000, 1.0)]);
+    let huge = bias(vec![(8500, f32::MAX)]);
+    let normal = || row(3, VOCAB, 2.0, 1024.0, 0.0);
+    let with = |token: usize, value: f32| {
+        let mut row = normal();
+        row[token] = value;
+        row
+    };
+    let nan = || {
+        let mut row = with(8400, -f32::NAN);
+        row[8999] = f32::INFINITY;
+        row
+    };
+    let none = || vec![f32::NEG_INFINITY; VOCAB];
+    let (open, closed, short) = (vec![!0u32; 282], vec![0u32; 282], vec![!0u32; 281]);
+    let cases: Vec<(Vec<f32>, &SamplingParams, Vec<u32>, Option<&Vec<u32>>)> = vec![
+        (normal(), &sound, vec![], None),
+        (nan(), &sound, vec![], None),
+        (with(0, f32::INFINITY), &sound, vec![], None),
+        (none(), &sound, vec![], None),
+        (normal(), &sound, vec![], Some(&closed)),
+        (normal(), &sound, vec![], Some(&short)),
+        (with(8500, f32::MAX), &huge, vec![], None),
+        (with(8500, f32::MAX), &huge, vec![], Some(&closed)),
+        (with(77, 1e20), &overflow, vec![77], Some(&open)),
+        (normal(), &invalid, vec![], None),
+        (normal(), &beyond, vec![], None),
+        (normal(), &penalty, vec![1, 9000], None),
+        (nan(), &invalid, vec![], None),
+        (nan(), &beyond, vec![], None),
+        (nan(), &penalty, vec![1, 9000], Some(&short)),
+        (none(), &beyond, vec![], Some(&closed)),
+        (normal(), &sound, vec![], Some(&open)),
+    ];
+    for schedule in 0..SCHEDULES.len() {
+        let (_, cuda) = device(schedule);
+        // The second time the device has seen these errors.
+        for n_top in [0, 3] {
+            let logits: Vec<f32> = cases.iter().flat_map(|case| case.0.clone()).collect();
+            let rows: Vec<SampleRow<'_>> = cases
+                .iter()
+                .map(|(_, params, history, mask)| SampleRow {
+                    params,
+                    history,
+                    position: 1,
+                    allowed: mask.map(Vec::as_slice),
+                })
+                .collect();
+            let errors = on(&cuda, &logits, VOCAB, &rows, n_top);
+            assert_eq!(errors.iter().filter(|result| result.is_err()).count(), 15);
+            assert_equal(&cuda, &logits, VOCAB, &rows, n_top);
+        }
+    }
+}
