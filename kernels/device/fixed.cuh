@@ -12,11 +12,10 @@ using Mass = unsigned long long;
 
 constexpr unsigned WEIGHT_BITS = 40;
 
-// The weight of a token whose scaled logit is x below that of the most probable one.
-DEVICE Mass weight(float x) {
-    constexpr float LEAST = -32.0f, ROUND = 12582912.0f; // 1.5 · 2^23
+// exp(x) · 2^bits, a normal number, for x from −87 to 0.
+DEVICE float scaled_exp(float x, unsigned bits) {
+    constexpr float ROUND = 12582912.0f; // 1.5 · 2^23
     constexpr float LOG2_E = 1.44269504f, LN2_HIGH = 0.6933594f, LN2_LOW = -0.00021219444f;
-    x = x > LEAST ? x : LEAST;
     const float shifted = x * LOG2_E + ROUND;
     const float n = shifted - ROUND;
     const float r = (x - n * LN2_HIGH) - n * LN2_LOW;
@@ -26,8 +25,14 @@ DEVICE Mass weight(float x) {
     p = p * r + 0.1666652f;
     p = p * r + 0.49999994f;
     const float y = 1.0f + (r + (r * r) * p);
-    const unsigned exponent = (__float_as_uint(shifted) + WEIGHT_BITS) << 23;
-    return __float2ull_rn(__uint_as_float(__float_as_uint(y) + exponent));
+    const unsigned exponent = (__float_as_uint(shifted) + bits) << 23;
+    return __uint_as_float(__float_as_uint(y) + exponent);
+}
+
+// The weight of a token whose scaled logit is x below that of the most probable one.
+DEVICE Mass weight(float x) {
+    constexpr float LEAST = -32.0f;
+    return __float2ull_rn(scaled_exp(x > LEAST ? x : LEAST, WEIGHT_BITS));
 }
 
 // Maps logits to integers of the same order; −0 and 0 are equal. No logit maps to 0.

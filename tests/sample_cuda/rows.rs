@@ -176,6 +176,45 @@ fn large_vocabularies_draw_the_same_tokens() {
     }
 }
 
+/// Masses that divide evenly: a nucleus that ends with the very token which reaches its share,
+/// where the last token kept by top-k is one of equals, before them, or one of weight 0.
+#[test]
+fn cuts_that_fall_between_two_tokens_are_exact() {
+    let both = |top_k, top_p| SamplingParams {
+        top_k,
+        top_p,
+        ..plain(1.0)
+    };
+    let (_, cuda) = device(1);
+    for vocab in [16, 16_384] {
+        let half = vocab / 2;
+        let sets = [
+            both(0, 0.5),
+            both(0, 0.125),
+            both(half, 0.5),
+            both(half + 4, 0.25),
+            both(half + 4, 1.0),
+            both(0, 1.0 / half as f32),
+        ];
+        // All equal; every other token impossible but not forbidden; half of them as good as 0.
+        for low in [0.0, -100.0, -30.0] {
+            let logits: Vec<f32> = (0..vocab)
+                .map(|token| if token % 2 == 0 { 0.0 } else { low })
+                .collect();
+            let rows = sets.iter().flat_map(|params| {
+                (0..8).map(move |position| SampleRow {
+                    params,
+                    history: &[],
+                    position,
+                    allowed: None,
+                })
+            });
+            let rows: Vec<_> = rows.collect();
+            assert_equal(&cuda, &logits.repeat(rows.len()), vocab, &rows, 3);
+        }
+    }
+}
+
 /// Each kind of error on its own and two at once, beside rows that are sound.
 #[test]
 fn rows_that_cannot_be_drawn_say_what_the_cpu_says() {
