@@ -7,7 +7,7 @@ use onward_kernels::ops::sample::{Sample, SampleRow, SamplingParams};
 use onward_kernels::{Backend, Cpu, Reference};
 use proptest::prelude::*;
 
-use crate::{Bits, bits, device, plain, row};
+use crate::{Bits, bits, device, plain, row, uniform};
 
 fn on<B: Backend>(
     backend: &B,
@@ -213,6 +213,48 @@ fn cuts_that_fall_between_two_tokens_are_exact() {
             assert_equal(&cuda, &logits.repeat(rows.len()), vocab, &rows, 3);
         }
     }
+}
+
+/// A penalised logit beside its very value, before it and behind it: of equals the first is
+/// taken, so a bit more or less is seen. And biases of one token, which do not add up in another
+/// order.
+#[test]
+fn adjusted_logits_have_the_bits_of_the_cpu() {
+    let (_, cuda) = device(0);
+    let mut logits = Vec::new();
+    let mut sets = Vec::new();
+    for i in 0..400 {
+        let u = |k: u64| uniform(i, k);
+        let logit = (u(0) - 0.3) * 30.0;
+        let (repeat, frequency, presence) = (0.5 + u(1), u(2) - 0.5, u(3) - 0.5);
+        let (first, second) = (u(4) - 0.5, (u(5) - 0.5) * 1e-3);
+        let params = SamplingParams {
+            repeat_penalty: repeat,
+            frequency_penalty: frequency,
+            presence_penalty: presence,
+            logit_bias: vec![(1, first), (1, second)],
+            ..plain(0.0)
+        };
+        let repeated = match logit > 0.0 {
+            true => logit / repeat,
+            false => logit * repeat,
+        };
+        let penalised = repeated - (3.0 * frequency + presence);
+        let value = penalised + first + second;
+        // Token 1 is the one adjusted.
+        logits.extend(match i % 2 {
+            0 => [value, logit, -1e9],
+            _ => [-1e9, logit, value],
+        });
+        sets.push(params);
+    }
+    let rows = sets.iter().map(|params| SampleRow {
+        params,
+        history: &[1, 1, 1],
+        position: 0,
+        allowed: None,
+    });
+    assert_equal(&cuda, &logits, 3, &rows.collect::<Vec<_>>(), 0);
 }
 
 /// Each kind of error on its own and two at once, beside rows that are sound.

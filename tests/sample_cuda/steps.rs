@@ -4,7 +4,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use onward_emulator::SCHEDULES;
 use onward_kernels::cuda::{Buffer, Cuda};
 use onward_kernels::ops::sample::cuda::{SampleShape, SampleStart, SampleState};
-use onward_kernels::ops::sample::{SampleRow, Sampler, SamplingParams};
+use onward_kernels::ops::sample::{SampleRow, Sampler, SamplingParams, log_softmax_top};
 use onward_kernels::{Backend, Error};
 
 use crate::{Bits, bits, device, plain, row};
@@ -157,7 +157,7 @@ fn sequences() -> Vec<Sequence> {
 
 fn logits_of_rows(seed: u64) -> Vec<Vec<f32>> {
     let rows = 0..ROWS.len() as u64;
-    rows.map(|i| row(seed + i, VOCAB, 1.5, 64.0, 0.1)).collect()
+    rows.map(|i| row(seed + i, VOCAB, 4.0, 64.0, 0.1)).collect()
 }
 
 /// Makes the fifth token that the sequence will draw one that stops it; tells when it first does.
@@ -210,8 +210,15 @@ fn twenty_steps_on_the_device_are_those_of_the_cpu() {
             let logits = logits_of_rows(seed);
             let buffer = cuda.upload(&logits.concat()).unwrap();
             let mut sequences = sequences();
-            let n_before_stop = stop_early(&mut sequences[3], &logits[0]);
             sequences[..3].rotate_left(seed as usize / 10);
+            // The window matters if it holds what would be drawn.
+            for (slot, sequence) in sequences.iter_mut().enumerate() {
+                let row = ROWS.iter().position(|&row| row == Some(slot)).unwrap();
+                let likely = log_softmax_top(&logits[row], 5).unwrap();
+                let likely = likely.iter().map(|&(token, _)| token);
+                sequence.history = likely.chain([5]).collect();
+            }
+            let n_before_stop = stop_early(&mut sequences[3], &logits[0]);
             begin(&cuda, &mut state, &sequences);
             let mut n_drawn = 0;
             for part in [8, 5, 0, 7] {
