@@ -12,6 +12,8 @@
 #include "device/batch.h"
 #include "device/conformance/params.h"
 #include "ops/gated/params.h"
+#include "ops/moe_combine/params.h"
+#include "ops/moe_route/params.h"
 #include "ops/rms_norm/params.h"
 #include "ops/sample/params.h"
 

@@ -49,7 +49,7 @@ macro_rules! operations {
     };
 }
 
-operations!(rms_norm, gated, sample);
+operations!(rms_norm, gated, sample, moe_route, moe_combine);
 
 #[test]
 fn nothing_is_found_by_the_sanitizers() {

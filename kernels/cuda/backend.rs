@@ -9,13 +9,14 @@ use super::error::CudaError;
 use super::queue::Queue;
 use crate::backend::{Array, Backend, KvShape, MatrixSource, RouteShape};
 use crate::error::{Error, Result};
+use crate::ops::moe_route::cuda::Routes;
 use crate::ops::{
     attention::Attention,
     embed::Embed,
     gated::{self, Gated},
     logits::Logits,
     matmul::Matmul,
-    moe_combine::MoeCombine,
+    moe_combine::{self, MoeCombine},
     moe_matmul::{Experts, MoeMatmul},
     moe_route::{self, MoeRoute},
     rms_norm::{self, RmsNorm},
@@ -92,7 +93,7 @@ impl Backend for Cuda {
     type Matrix = Matrix;
     type KvCache = KvCache;
     type Experts = Experts<Matrix>;
-    type Routes = moe_route::Routes;
+    type Routes = Routes;
 
     fn name(&self) -> &'static str {
         "cuda"
@@ -144,12 +145,12 @@ impl Backend for Cuda {
         0
     }
 
-    fn routes(&self, _shape: &RouteShape) -> Result<moe_route::Routes> {
-        missing("routes")
+    fn routes(&self, shape: &RouteShape) -> Result<Routes> {
+        Routes::new(&self.device, shape)
     }
 
-    fn download_routes(&self, _routes: &moe_route::Routes) -> Result<moe_route::Routes> {
-        missing("routes")
+    fn download_routes(&self, routes: &Routes) -> Result<moe_route::Routes> {
+        routes.download(&self.device)
     }
 
     fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
@@ -184,7 +185,7 @@ impl Backend for Cuda {
 
     fn moe_route(&self, op: MoeRoute<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("moe_route")
+        moe_route::cuda::run(self, op)
     }
 
     fn moe_matmul(&self, op: MoeMatmul<'_, Self>) -> Result<()> {
@@ -194,7 +195,7 @@ impl Backend for Cuda {
 
     fn moe_combine(&self, op: MoeCombine<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("moe_combine")
+        moe_combine::cuda::run(self, op)
     }
 
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {

@@ -5,7 +5,8 @@
 #include "device/kernel.cuh"
 
 // The sum over the 32 lanes, in every lane. All lanes must take part.
-DEVICE float warp_sum(float value) {
+template <typename T>
+DEVICE T warp_sum(T value) {
 #pragma unroll
     for (unsigned offset = WARP_LANES / 2; offset > 0; offset /= 2) {
         value += __shfl_xor_sync(FULL_WARP, value, offset);
