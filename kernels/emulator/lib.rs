@@ -13,18 +13,27 @@
 //! What a real device does in an order of its own choosing has more than one order here
 //! ([`Order`], [`Copies`]): a kernel that is right in all of them has its barriers and waits.
 
-use std::path::{Path, PathBuf};
+mod counters;
+mod library;
+
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
+pub use counters::{Access, LaunchCounters, N_WIDTHS, SiteCounters, Totals, Traffic};
+use library::{Functions, is_loaded};
 
 /// How the emulated device is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Build {
     /// As fast as it gets.
     Optimised,
-    /// With the address and undefined-behaviour sanitizers. The process must have loaded
-    /// `libasan` first, by `LD_PRELOAD`.
+    /// Counts what launches do, and faults at accesses outside of allocations and at races in
+    /// shared memory.
+    Counted,
+    /// With the address and undefined-behaviour sanitizers. Only for a process that was started
+    /// by [`sanitised`].
     Sanitised,
 }
 
@@ -32,9 +41,30 @@ impl Build {
     fn path(self) -> PathBuf {
         PathBuf::from(match self {
             Self::Optimised => env!("EMULATOR_OPTIMISED"),
+            Self::Counted => env!("EMULATOR_COUNTED"),
             Self::Sanitised => env!("EMULATOR_SANITISED"),
         })
     }
+
+    fn faults_path(self) -> PathBuf {
+        PathBuf::from(match self {
+            Self::Optimised => env!("EMULATOR_FAULTS_OPTIMISED"),
+            Self::Counted => env!("EMULATOR_FAULTS_COUNTED"),
+            Self::Sanitised => env!("EMULATOR_FAULTS_SANITISED"),
+        })
+    }
+}
+
+/// Makes a command's process fit for [`Build::Sanitised`]; false where the compiler has no
+/// sanitizers.
+pub fn sanitised(command: &mut Command) -> bool {
+    let Some(library) = library::sanitizer() else {
+        return false;
+    };
+    command.env("LD_PRELOAD", library);
+    command.env("ASAN_OPTIONS", "detect_leaks=0");
+    command.env("UBSAN_OPTIONS", "print_stacktrace=1");
+    true
 }
 
 /// Which thread of a block, which block of a grid and which stream goes first.
@@ -87,13 +117,24 @@ pub enum EmulatorError {
     },
 }
 
-/// The emulated device that this process runs on.
-#[derive(Clone, Copy, Debug)]
+/// An emulated device: the one that this process runs on, or one with kernels of its own.
+#[derive(Clone, Debug)]
 pub struct Emulator {
-    set_schedule: unsafe extern "C" fn(i32, i32),
-    take_report: unsafe extern "C" fn(*mut u8, usize) -> usize,
-    set_device: unsafe extern "C" fn(i32, i32, i32, usize),
-    fail_next: unsafe extern "C" fn(i32),
+    path: PathBuf,
+    functions: Functions,
+}
+
+/// A launch apart from the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch<'a> {
+    /// The kernel's name.
+    pub kernel: &'a str,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Dynamic shared memory of a block in bytes.
+    pub shared_bytes: u32,
 }
 
 /// What can be made to fail, once.
@@ -139,32 +180,33 @@ impl Emulator {
         static INSTALLED: Mutex<Option<(Build, Emulator)>> = Mutex::new(None);
         let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
         let path = build.path();
-        match *installed {
-            Some((held, emulator)) if held == build => return Ok(emulator),
+        match &*installed {
+            Some((held, emulator)) if *held == build => return Ok(emulator.clone()),
             Some(_) => return Err(EmulatorError::OtherDriver { path }),
             None => {}
         }
         if is_loaded("libcuda.so") || is_loaded("libcuda.so.1") {
             return Err(EmulatorError::OtherDriver { path });
         }
-        let emulator = Self::load(&path).map_err(|source| EmulatorError::Load { path, source })?;
-        *installed = Some((build, emulator));
+        let emulator = Self::load(path)?;
+        *installed = Some((build, emulator.clone()));
         Ok(emulator)
     }
 
-    fn load(path: &Path) -> Result<Self, libloading::Error> {
-        // SAFETY: the library's initialisers fill a table of kernels and touch nothing else.
-        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }?;
-        // It stays for good: the driver's functions are looked up in it again and again.
-        let library: &'static Library = Box::leak(Box::new(library));
-        // SAFETY: the signatures are those of driver/control.cpp.
-        unsafe {
-            Ok(Self {
-                set_schedule: *function(library, "emulator_set_schedule")?,
-                take_report: *function(library, "emulator_take_report")?,
-                set_device: *function(library, "emulator_set_device")?,
-                fail_next: *function(library, "emulator_fail_next")?,
-            })
+    /// A device beside the process's own, with the kernels of `faults/`, which go wrong on
+    /// purpose.
+    ///
+    /// # Errors
+    ///
+    /// A library that does not load.
+    pub fn faults(build: Build) -> Result<Self, EmulatorError> {
+        Self::load(build.faults_path())
+    }
+
+    fn load(path: PathBuf) -> Result<Self, EmulatorError> {
+        match Functions::load(&path) {
+            Ok(functions) => Ok(Self { path, functions }),
+            Err(source) => Err(EmulatorError::Load { path, source }),
         }
     }
 
@@ -172,7 +214,7 @@ impl Emulator {
     /// follow the last call of any thread.
     pub fn set_schedule(&self, order: Order, copies: Copies) {
         // SAFETY: takes the numbers of the C++ enumerations, which have the same order.
-        unsafe { (self.set_schedule)(order as i32, copies as i32) };
+        unsafe { (self.functions.set_schedule)(order as i32, copies as i32) };
     }
 
     /// What went wrong in the last launch that failed, with kernel, block and thread; the device
@@ -180,9 +222,27 @@ impl Emulator {
     pub fn take_report(&self) -> Option<String> {
         let mut text = vec![0; 64 << 10];
         // SAFETY: writes at most as many bytes as the vector holds.
-        let length = unsafe { (self.take_report)(text.as_mut_ptr(), text.len()) };
+        let length = unsafe { (self.functions.take_report)(text.as_mut_ptr(), text.len()) };
         text.truncate(length);
-        (length > 0).then(|| String::from_utf8_lossy(&text).into_owned())
+        let report = String::from_utf8_lossy(&text);
+        (length > 0).then(|| library::resolve(&self.path, &report))
+    }
+
+    /// What the launches of this thread did since the last call, in their order; nothing but in
+    /// [`Build::Counted`].
+    pub fn take_counters(&self) -> Vec<LaunchCounters> {
+        std::iter::from_fn(|| counters::take(self.functions.take_counters)).collect()
+    }
+
+    /// The size in bytes of the second-level cache that launches are counted with.
+    pub fn set_cache(&self, n_bytes: usize) {
+        // SAFETY: takes a plain number.
+        unsafe { (self.functions.set_cache)(n_bytes) };
+    }
+
+    /// File and line of an instruction.
+    pub fn locate(&self, site: &SiteCounters) -> String {
+        library::locate(&self.path, site.offset)
     }
 
     /// Changes what the device says of itself.
@@ -190,27 +250,89 @@ impl Emulator {
         let (major, minor) = properties.capability;
         let version = i32::from(properties.driver.0) * 1000 + i32::from(properties.driver.1) * 10;
         // SAFETY: takes plain numbers.
-        unsafe { (self.set_device)(major.into(), minor.into(), version, properties.memory) };
+        unsafe {
+            (self.functions.set_device)(major.into(), minor.into(), version, properties.memory);
+        }
     }
 
     /// Makes something fail, once.
     pub fn fail_next(&self, fault: Fault) {
         // SAFETY: the number is one of driver/control.cpp's.
-        unsafe { (self.fail_next)(fault as i32) };
+        unsafe { (self.functions.fail_next)(fault as i32) };
+    }
+
+    /// Memory of the device that holds `values`; its address is the host's too.
+    ///
+    /// # Panics
+    ///
+    /// Where the device has no room.
+    pub fn memory(&self, values: &[f32]) -> Memory<'_> {
+        // SAFETY: takes a plain number.
+        let start = unsafe { (self.functions.allocate)(size_of_val(values)) }.cast::<f32>();
+        assert!(!start.is_null(), "the emulated device has no room");
+        // SAFETY: the memory was just allocated, with room for the values.
+        unsafe { start.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
+        Memory {
+            emulator: self,
+            start,
+            len: values.len(),
+        }
+    }
+
+    /// Runs a kernel at once and apart from the driver.
+    ///
+    /// # Errors
+    ///
+    /// The report of a launch that failed.
+    ///
+    /// # Safety
+    ///
+    /// `params` is the kernel's parameter structure, and its pointers are the device's.
+    pub unsafe fn launch<P: Copy>(&self, launch: &Launch<'_>, params: &P) -> Result<(), String> {
+        let name = CString::new(launch.kernel).map_err(|error| error.to_string())?;
+        let [[gx, gy, gz], [bx, by, bz]] = [launch.grid, launch.block];
+        let shape = [gx, gy, gz, bx, by, bz];
+        // SAFETY: name, shape and parameters live through the call; the rest is the contract.
+        let ran = unsafe {
+            (self.functions.launch)(
+                name.as_ptr(),
+                shape.as_ptr(),
+                launch.shared_bytes,
+                (&raw const *params).cast(),
+                size_of::<P>(),
+            )
+        };
+        match ran {
+            0 => Err(self.take_report().unwrap_or_default()),
+            _ => Ok(()),
+        }
     }
 }
 
-/// # Safety
-///
-/// `F` is the type of the function.
-unsafe fn function<F>(library: &Library, name: &str) -> Result<Symbol<F>, libloading::Error> {
-    // SAFETY: by the contract.
-    unsafe { library.get(name.as_bytes()) }
+/// Device memory of a launch apart from the driver.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    emulator: &'a Emulator,
+    start: *mut f32,
+    len: usize,
 }
 
-/// Whether the process has a library of this name.
-fn is_loaded(name: &str) -> bool {
-    const RTLD_NOLOAD: i32 = 4;
-    // SAFETY: loads nothing, so no initialiser runs.
-    unsafe { Library::open(Some(name), RTLD_NOLOAD | RTLD_NOW) }.is_ok()
+impl Memory<'_> {
+    /// Its device address.
+    pub fn pointer(&self) -> *mut f32 {
+        self.start
+    }
+
+    /// What it holds.
+    pub fn values(&self) -> Vec<f32> {
+        // SAFETY: the memory lives as long as this, and no launch runs now: they run at once.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }.to_vec()
+    }
+}
+
+impl Drop for Memory<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the memory is this value's own.
+        unsafe { (self.emulator.functions.release)(self.start.cast()) };
+    }
 }

@@ -1,4 +1,5 @@
 // What tests ask of the emulator beyond the driver's interface. Looked up by name from Rust.
+#include <algorithm>
 #include <cstring>
 
 #include "driver.h"
@@ -8,7 +9,7 @@
 
 namespace {
 
-thread_local std::shared_ptr<driver::Session> own;
+driver::PerThread<std::shared_ptr<driver::Session>> threads;
 
 std::shared_ptr<driver::Session> &shared() {
     static auto shared = std::make_shared<driver::Session>();
@@ -23,11 +24,15 @@ size_t copy_text(const std::string &text, char *out, size_t room) {
 
 } // namespace
 
-std::shared_ptr<driver::Session> driver::session() { return own != nullptr ? own : shared(); }
+std::shared_ptr<driver::Session> driver::session() {
+    const auto &own = threads.value();
+    return own != nullptr ? own : shared();
+}
 
 // Of work that the calling thread submits from now on, and of threads that never called this.
 CONTROL_API void emulator_set_schedule(int order, int copies) {
     const driver::Lock lock(driver::mutex());
+    auto &own = threads.value();
     if (own == nullptr) {
         own = std::make_shared<driver::Session>();
     }
@@ -61,4 +66,71 @@ CONTROL_API void emulator_fail_next(int what) {
     const driver::Lock lock(driver::mutex());
     bool *const flags[] = {&driver::faults.allocation, &driver::faults.launch, &driver::faults.capture};
     *flags[what] = true;
+}
+
+CONTROL_API void *emulator_allocate(size_t n_bytes) {
+    const driver::Lock lock(driver::mutex());
+    return emulator::allocate(n_bytes);
+}
+
+CONTROL_API void emulator_release(void *memory) {
+    const driver::Lock lock(driver::mutex());
+    emulator::release(memory);
+}
+
+// Runs a kernel at once and apart from the driver; `shape` is the grid and the block. Whether it
+// ran, for which the session has the report otherwise.
+CONTROL_API int emulator_launch(const char *name, const unsigned (&shape)[6], unsigned shared_bytes,
+                                const void *params, size_t param_bytes) {
+    const driver::Lock lock(driver::mutex());
+    const auto session = driver::session();
+    const emulator::Kernel *kernel = emulator::find_kernel(name);
+    if (kernel == nullptr || kernel->param_bytes != param_bytes) {
+        session->report = "there is no kernel " + std::string(name) + " with such parameters";
+        return 0;
+    }
+    const emulator::Shape whole{{shape[0], shape[1], shape[2]}, {shape[3], shape[4], shape[5]}, shared_bytes};
+    return driver::run_now(*kernel, whole, params, *session);
+}
+
+CONTROL_API void emulator_set_cache(size_t n_bytes) {
+    const driver::Lock lock(driver::mutex());
+    emulator::set_cache_bytes(n_bytes);
+}
+
+namespace {
+
+// As lib.rs reads it.
+struct LaunchRecord {
+    char kernel[128];
+    uint32_t grid[3];
+    uint32_t block[3];
+    uint32_t shared_bytes;
+    uint32_t n_sites;
+    emulator::Totals totals;
+};
+
+} // namespace
+
+// The numbers of the session's oldest launch; 0 where there is none. Without `sites` it stays.
+CONTROL_API int emulator_take_counters(LaunchRecord *record, emulator::Site *sites) {
+    const driver::Lock lock(driver::mutex());
+    auto &counters = driver::session()->counters;
+    if (counters.empty()) {
+        return 0;
+    }
+    const emulator::Counters &first = counters.front();
+    *record = {};
+    first.kernel.copy(record->kernel, sizeof record->kernel - 1);
+    const auto &[grid, block, shared_bytes] = first.shape;
+    const uint32_t extents[] = {grid.x, grid.y, grid.z, block.x, block.y, block.z};
+    memcpy(record->grid, extents, sizeof extents);
+    record->shared_bytes = shared_bytes;
+    record->n_sites = static_cast<uint32_t>(first.sites.size());
+    record->totals = first.totals;
+    if (sites != nullptr) {
+        std::copy(first.sites.begin(), first.sites.end(), sites);
+        counters.pop_front();
+    }
+    return 1;
 }

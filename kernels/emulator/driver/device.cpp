@@ -21,7 +21,7 @@ namespace {
 
 // The one context; its handle is its address.
 char context;
-thread_local CUcontext current_context;
+driver::PerThread<CUcontext> current_context;
 
 struct Error {
     CUresult result;
@@ -148,12 +148,12 @@ DRIVER_API cuDevicePrimaryCtxRetain(CUcontext *made, CUdevice) {
 DRIVER_API cuDevicePrimaryCtxRelease_v2(CUdevice) { return CUDA_SUCCESS; }
 
 DRIVER_API cuCtxGetCurrent(CUcontext *found) {
-    *found = current_context;
+    *found = current_context.value();
     return CUDA_SUCCESS;
 }
 
 DRIVER_API cuCtxSetCurrent(CUcontext made_current) {
-    current_context = made_current;
+    current_context.value() = made_current;
     return CUDA_SUCCESS;
 }
 

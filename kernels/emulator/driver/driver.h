@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <pthread.h>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,7 +20,7 @@
 #define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
 
-#include "emulator/machine/machine.h"
+#include "emulator/machine/counters.h"
 
 #define DRIVER_API extern "C" __attribute__((visibility("default"))) CUresult CUDAAPI
 
@@ -27,10 +28,31 @@ namespace driver {
 
 using emulator::Schedule;
 
+// A value of each thread of the program. No thread-local variable: those of this library are the
+// emulated device's shared memory.
+template <typename T>
+class PerThread {
+  public:
+    PerThread() {
+        pthread_key_create(&key, [](void *value) { delete static_cast<T *>(value); });
+    }
+
+    T &value() {
+        if (pthread_getspecific(key) == nullptr) {
+            pthread_setspecific(key, new T());
+        }
+        return *static_cast<T *>(pthread_getspecific(key));
+    }
+
+  private:
+    pthread_key_t key;
+};
+
 // What a thread of the program set up, and what its work left behind.
 struct Session {
     Schedule schedule;
     std::string report;
+    std::deque<emulator::Counters> counters; // of counted builds, oldest first
 };
 
 // The calling thread's session: its own, or the one that all threads without share.
@@ -113,6 +135,9 @@ CUresult drain_all();
 
 // Whether a call that may not happen during a capture happens during one; that ends the capture.
 bool breaks_capture();
+
+// Runs a kernel at once. False where it failed; the session then has the report.
+bool run_now(const emulator::Kernel &kernel, const emulator::Shape &shape, const void *params, Session &session);
 
 // Whether memory of the host was allocated by the driver: copies from and to it do not wait.
 bool is_pinned(const void *memory, size_t n_bytes);

@@ -20,6 +20,9 @@ struct CUfunc_st {
 
 namespace {
 
+// Counters that are kept for who takes them.
+constexpr size_t MAX_COUNTERS = 4096;
+
 // The bytes of an image: an ELF file up to its table of sections, which is last, or the text of
 // PTX up to its end.
 std::string image_bytes(const void *image) {
@@ -41,21 +44,28 @@ bool has_kernel(const std::string &image, const std::string &name) {
            image.find(".entry " + name + "(") != std::string::npos;
 }
 
-CUresult run(const emulator::Kernel &kernel, const emulator::Shape &shape, const std::vector<char> &params,
-             driver::Session &session) {
-    std::string report;
-    bool good = emulator::run(kernel, shape, params.data(), session.schedule, report);
-    if (const std::string past = emulator::check_margins(); good && !past.empty()) {
-        report = "kernel " + std::string(kernel.name) + ": " + past;
-        good = false;
+} // namespace
+
+bool driver::run_now(const emulator::Kernel &kernel, const emulator::Shape &shape, const void *params,
+                     Session &session) {
+    if (emulator::COUNTED) {
+        emulator::start_counting();
     }
-    if (!good) {
+    std::string report = emulator::run(kernel, shape, params, session.schedule);
+    if (const std::string past = emulator::check_margins(); report.empty() && !past.empty()) {
+        report = "kernel " + std::string(kernel.name) + ": out of bounds: " + past;
+    }
+    if (emulator::COUNTED) {
+        session.counters.push_back(emulator::finish_counting(kernel, shape));
+        if (session.counters.size() > MAX_COUNTERS) {
+            session.counters.pop_front();
+        }
+    }
+    if (!report.empty()) {
         session.report = report;
     }
-    return good ? CUDA_SUCCESS : CUDA_ERROR_LAUNCH_FAILED;
+    return report.empty();
 }
-
-} // namespace
 
 DRIVER_API cuModuleLoadData(CUmodule *made, const void *image) {
     ENTER
@@ -132,5 +142,9 @@ DRIVER_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y,
     const char *params = static_cast<const char *>(arguments[0]);
     return driver::submit(stream, driver::Kind::Launch, kernel->name,
                           [kernel, shape, params = std::vector<char>(params, params + kernel->param_bytes),
-                           session = driver::session()] { return run(*kernel, shape, params, *session); });
+                           session = driver::session()] {
+                              return driver::run_now(*kernel, shape, params.data(), *session)
+                                         ? CUDA_SUCCESS
+                                         : CUDA_ERROR_LAUNCH_FAILED;
+                          });
 }

@@ -19,7 +19,7 @@ std::vector<CUstream> &streams() {
 }
 
 // The thread that captures in a mode that only concerns itself.
-thread_local CUstream thread_capture;
+PerThread<CUstream> thread_capture;
 
 CUresult run_front(CUstream stream) {
     Work work = std::move(stream->queue.front());
@@ -110,7 +110,7 @@ bool breaks_capture() {
     bool broken = false;
     for (const CUstream stream : streams()) {
         const bool concerned = stream->capture_mode == CU_STREAM_CAPTURE_MODE_GLOBAL ||
-                               (stream->capture_mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL && stream == thread_capture);
+                               (stream->capture_mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL && stream == thread_capture.value());
         if (stream->capture != nullptr && concerned) {
             stream->capture_invalid = true;
             broken = true;
@@ -287,7 +287,7 @@ DRIVER_API cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
     stream->capture_origin = true;
     stream->capture_invalid = false;
     stream->capture_mode = mode;
-    driver::thread_capture = stream;
+    driver::thread_capture.value() = stream;
     return CUDA_SUCCESS;
 }
 
@@ -297,7 +297,7 @@ DRIVER_API cuStreamEndCapture(CUstream stream, CUgraph *made) {
     if (resolve(stream)->capture == nullptr || !stream->capture_origin) {
         return CUDA_ERROR_ILLEGAL_STATE;
     }
-    if (stream->capture_mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL && driver::thread_capture != stream) {
+    if (stream->capture_mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL && driver::thread_capture.value() != stream) {
         return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     }
     const std::shared_ptr<driver::Graph> graph = stream->capture;
@@ -309,7 +309,7 @@ DRIVER_API cuStreamEndCapture(CUstream stream, CUgraph *made) {
             member->capture_origin = false;
         }
     }
-    driver::thread_capture = nullptr;
+    driver::thread_capture.value() = nullptr;
     if (driver::sticky != CUDA_SUCCESS) {
         return driver::sticky;
     }

@@ -23,12 +23,19 @@ constexpr unsigned MAX_SHARED_BYTES = 227 << 10;
 // Where in a kernel's source something is called.
 using Place = std::source_location;
 
-// An operation that lanes meet for: what each lane brought, and the lanes that take part.
-using Operation = void (*)(void **arguments, uint32_t mask);
+// What kind of instruction something is.
+enum class Class { Mma, Ldmatrix, Exchange, Warp, Barrier };
+
+// An operation that lanes meet for. It gets what each lane brought, and the lanes that take part.
+struct Operation {
+    const char *name;
+    Class instruction;
+    void (*run)(void **arguments, uint32_t mask);
+};
 
 // Lanes on their way to one operation.
 struct Meeting {
-    Operation operation;
+    const Operation *operation;
     uint32_t mask;
     uint32_t arrived = 0;
 };
@@ -38,6 +45,9 @@ struct Warp {
     void *arguments[LANES];
     uint32_t live = 0;
     uint32_t ready = 0;
+    // Counted builds: lanes that have arrived at a barrier, and when all lanes met last.
+    unsigned n_at_barrier = 0;
+    uint32_t epoch = 0;
 };
 
 // One asynchronous copy: bytes from global memory, then zeros.
@@ -62,12 +72,15 @@ struct Thread {
     std::vector<Copy> copies;
     std::vector<size_t> groups; // where each committed group ends in `copies`
     size_t n_groups_landed;
+    const void *site; // of the call that is under way, in counted builds
 };
 
 struct Barrier {
     std::vector<unsigned> waiting;
     unsigned n_arrived = 0;
     unsigned n_expected = 0;
+    uint32_t waiting_warps = 0;
+    uint32_t arrived_warps = 0;
 };
 
 constexpr unsigned N_BARRIERS = 16;
@@ -121,14 +134,14 @@ struct Shape {
     unsigned shared_bytes;
 };
 
-// Runs a grid. False where it failed; `report` then says which kernel, block and thread, and why.
-bool run(const Kernel &kernel, const Shape &shape, const void *params, Schedule schedule, std::string &report);
+// Runs a grid. Empty, or which kernel, block and thread failed, and why.
+std::string run(const Kernel &kernel, const Shape &shape, const void *params, Schedule schedule);
 
 // Ends the launch with an error: the calling thread did what hardware does not allow.
 [[noreturn]] void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 // The lanes of `mask` meet; the last one to arrive runs the operation for all.
-void meet(Operation operation, uint32_t mask, void *argument, const char *name, Place place);
+void meet(const Operation &operation, uint32_t mask, void *argument, Place place);
 
 // Barrier `id` for `n_threads`; 0 stands for the whole block. Without `wait` the thread only
 // counts as arrived.
@@ -138,7 +151,12 @@ void barrier(unsigned id, unsigned n_threads, bool wait, const char *name, Place
 constexpr uint32_t DYNAMIC_SHARED = 1 << 20;
 uint32_t shared_address(const void *pointer);
 char *shared_pointer(uint32_t address, unsigned n_bytes, unsigned alignment, const char *name);
+bool find_shared(const void *pointer, unsigned n_bytes, uint32_t &address);
+// Where this thread of the system has its static arrays.
+void find_static_shared();
 void poison_shared();
+// Faults where something was written past the end of the dynamic memory.
+void check_shared_margin();
 
 // Asynchronous copies of the current thread.
 void copy_async(uint32_t target, const void *source, unsigned size, unsigned n_bytes);
@@ -150,6 +168,8 @@ Copies schedule_copies();
 void make_ready(unsigned id);
 void wait_for(const char *operation, Place place);
 void switch_threads(Thread *from, Thread *to);
+bool is_on_stack(const Thread &thread, const void *pointer);
+bool is_parameter(const void *pointer);
 void prepare_stack(Thread &thread, void (*entry)());
 
 } // namespace emulator

@@ -2,6 +2,8 @@
 // device/ptx.cuh.
 #include "matrix.h"
 
+#include "counters.h"
+
 #include <cstring>
 
 namespace emulator {
@@ -72,7 +74,12 @@ void load_matrices(void **arguments, uint32_t) {
         uint16_t matrix[8][8];
         for (unsigned row = 0; row < 8; ++row) {
             const auto &lane = *static_cast<const Matrices *>(arguments[i * 8 + row]);
-            memcpy(matrix[row], shared_pointer(lane.address, 16, 16, "ldmatrix"), 16);
+            const char *source = shared_pointer(lane.address, 16, 16, "ldmatrix");
+            if (COUNTED) {
+                Thread &reader = *(current - current->lane + i * 8 + row);
+                note_access(reader, source, 16, Access::MatrixLoad, current->site);
+            }
+            memcpy(matrix[row], source, 16);
         }
         for (unsigned lane = 0; lane < LANES; ++lane) {
             const unsigned g = lane / 4, t = lane % 4 * 2;
@@ -85,12 +92,15 @@ void load_matrices(void **arguments, uint32_t) {
 
 } // namespace
 
-const Operation MULTIPLY_BF16 = multiply<Bf16>;
-const Operation MULTIPLY_F16 = multiply<F16>;
+const Operation MULTIPLY_BF16{"mma_bf16", Class::Mma, multiply<Bf16>};
+const Operation MULTIPLY_F16{"mma_f16", Class::Mma, multiply<F16>};
 const Operation LOAD_MATRICES[3][2] = {
-    {load_matrices<1, false>, load_matrices<1, true>},
-    {load_matrices<2, false>, load_matrices<2, true>},
-    {load_matrices<4, false>, load_matrices<4, true>},
+    {{"ldmatrix_x1", Class::Ldmatrix, load_matrices<1, false>},
+     {"ldmatrix_x1_trans", Class::Ldmatrix, load_matrices<1, true>}},
+    {{"ldmatrix_x2", Class::Ldmatrix, load_matrices<2, false>},
+     {"ldmatrix_x2_trans", Class::Ldmatrix, load_matrices<2, true>}},
+    {{"ldmatrix_x4", Class::Ldmatrix, load_matrices<4, false>},
+     {"ldmatrix_x4_trans", Class::Ldmatrix, load_matrices<4, true>}},
 };
 
 } // namespace emulator

@@ -21,6 +21,14 @@ std::map<uintptr_t, Allocation> allocations;
 size_t total_bytes = size_t{8} << 30;
 size_t used_bytes;
 
+// The allocation that was asked for last: mostly it is asked for again.
+const Allocation *last_found;
+
+bool holds(const Allocation &allocation, uintptr_t address, size_t n_bytes) {
+    const size_t offset = address - reinterpret_cast<uintptr_t>(allocation.start);
+    return offset <= allocation.n_bytes && n_bytes <= allocation.n_bytes - offset;
+}
+
 // The end of the room an allocation takes, margin included.
 size_t footprint(size_t n_bytes) { return (n_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + MARGIN_BYTES; }
 
@@ -60,6 +68,7 @@ bool release(void *start) {
     // Who still reads it reads NaN.
     memset(memory + MARGIN_BYTES, POISON, n_bytes);
     used_bytes -= n_bytes;
+    last_found = nullptr;
     allocations.erase(found);
     free(memory);
     return true;
@@ -67,14 +76,15 @@ bool release(void *start) {
 
 const Allocation *find_allocation(const void *address, size_t n_bytes) {
     const auto at = reinterpret_cast<uintptr_t>(address);
+    if (last_found != nullptr && holds(*last_found, at, n_bytes)) {
+        return last_found;
+    }
     auto found = allocations.upper_bound(at);
     if (found == allocations.begin()) {
         return nullptr;
     }
-    --found;
-    const size_t offset = at - found->first;
-    const Allocation &allocation = found->second;
-    return offset <= allocation.n_bytes && n_bytes <= allocation.n_bytes - offset ? &allocation : nullptr;
+    const Allocation &allocation = (--found)->second;
+    return holds(allocation, at, n_bytes) ? last_found = &allocation : nullptr;
 }
 
 Room room() { return {total_bytes, total_bytes - used_bytes}; }
@@ -93,7 +103,9 @@ std::string check_margins() {
                                                           : static_cast<long long>(i) - MARGIN_BYTES;
                 found = "byte " + std::to_string(offset) + " of an allocation of " +
                         std::to_string(allocation.n_bytes) + " bytes was written";
-                end[i] = before[i] = MARGIN;
+                memset(end, MARGIN, MARGIN_BYTES);
+                memset(before, MARGIN, MARGIN_BYTES);
+                break;
             }
         }
     }

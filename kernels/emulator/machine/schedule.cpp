@@ -1,11 +1,12 @@
 // Which thread runs next, and how a block and a grid come to their end.
-#include "machine.h"
+#include "counters.h"
 
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <utility>
 
 namespace emulator {
 
@@ -79,9 +80,15 @@ Thread *pick() {
     if (thread.copies.size() > (thread.groups.empty() ? 0 : thread.groups.back())) {
         fault("a cp.async was never committed");
     }
+    if (block.n_live == 1) {
+        check_shared_margin();
+    }
     thread.finished = true;
     thread.warp->live &= ~(1u << thread.lane);
     --block.n_live;
+    if (COUNTED && thread.warp->live == 0) {
+        flush_requests(*thread.warp);
+    }
     switch_threads(&thread, pick());
     __builtin_unreachable();
 }
@@ -165,8 +172,14 @@ void run_block(unsigned index) {
         barrier = {};
     }
     poison_shared();
+    if (COUNTED) {
+        start_block_races();
+    }
     for (unsigned warp = 0; warp * LANES < block.n_threads; ++warp) {
         warps[warp] = {};
+        if (COUNTED) {
+            order_warp(warps[warp]);
+        }
     }
     for (unsigned id = 0; id < block.n_threads; ++id) {
         reset_thread(id);
@@ -203,6 +216,11 @@ void make_ready(unsigned id) {
     block.ready_warps |= 1u << id / LANES;
 }
 
+bool is_parameter(const void *pointer) {
+    const auto *start = static_cast<const char *>(launch.params);
+    return static_cast<size_t>(static_cast<const char *>(pointer) - start) < launch.kernel->param_bytes;
+}
+
 Copies schedule_copies() { return launch.schedule.copies; }
 
 void wait_for(const char *operation, Place place) {
@@ -223,19 +241,19 @@ void fault(const char *format, ...) {
     __builtin_unreachable();
 }
 
-bool run(const Kernel &kernel, const Shape &shape, const void *params, Schedule schedule, std::string &report) {
+std::string run(const Kernel &kernel, const Shape &shape, const void *params, Schedule schedule) {
     launch = {&kernel, params, schedule, 0x853c49e6748fea9b, false, {}};
     block.shape = shape.block;
     block.grid = shape.grid;
     block.n_threads = shape.block.x * shape.block.y * shape.block.z;
     block.shared_bytes = shape.shared_bytes;
+    find_static_shared();
     const unsigned n_blocks = shape.grid.x * shape.grid.y * shape.grid.z;
     for (unsigned i = 0; i < n_blocks && !launch.failed; ++i) {
         run_block(schedule.order == Order::Reverse ? n_blocks - 1 - i : i);
     }
     current = nullptr;
-    report = launch.report;
-    return !launch.failed;
+    return std::move(launch.report);
 }
 
 } // namespace emulator

@@ -115,6 +115,10 @@ void (*thread_entry)();
 
 } // namespace
 
+bool is_on_stack(const Thread &thread, const void *pointer) {
+    return static_cast<size_t>(static_cast<const char *>(pointer) - thread.stack) < STACK_BYTES;
+}
+
 void prepare_stack(Thread &thread, void (*entry)()) {
     thread_entry = entry;
     if (thread.stack == nullptr) {

@@ -1,6 +1,5 @@
+// What lanes tell each other.
 #include "votes.h"
-
-#include <algorithm>
 
 namespace emulator {
 namespace {
@@ -43,7 +42,7 @@ void match(void **arguments, uint32_t mask) {
     });
 }
 
-// All of them are sums in some sense: the order of the lanes does not matter.
+// The order of the lanes does not matter to any of these.
 template <typename F>
 void fold(void **arguments, uint32_t mask, F f) {
     uint64_t total = vote(arguments, __builtin_ctz(mask)).value;
@@ -51,38 +50,48 @@ void fold(void **arguments, uint32_t mask, F f) {
     for_lanes(mask, [&](unsigned lane) { vote(arguments, lane).result = total; });
 }
 
-template <typename F>
-void fold_signed(void **arguments, uint32_t mask, F f) {
-    fold(arguments, mask, [&](uint64_t a, uint64_t b) {
-        return static_cast<uint64_t>(f(static_cast<int64_t>(a), static_cast<int64_t>(b)));
-    });
+void add(void **arguments, uint32_t mask) {
+    fold(arguments, mask, [](uint64_t a, uint64_t b) { return a + b; });
+}
+
+// Unsigned values are not negative in 64 bits, so one comparison serves both signs.
+void minimum(void **arguments, uint32_t mask) {
+    fold(arguments, mask, [](uint64_t a, uint64_t b) { return static_cast<int64_t>(a) < static_cast<int64_t>(b) ? a : b; });
+}
+
+void maximum(void **arguments, uint32_t mask) {
+    fold(arguments, mask, [](uint64_t a, uint64_t b) { return static_cast<int64_t>(a) < static_cast<int64_t>(b) ? b : a; });
+}
+
+void bitwise_or(void **arguments, uint32_t mask) {
+    fold(arguments, mask, [](uint64_t a, uint64_t b) { return a | b; });
+}
+
+void bitwise_and(void **arguments, uint32_t mask) {
+    fold(arguments, mask, [](uint64_t a, uint64_t b) { return a & b; });
+}
+
+void bitwise_xor(void **arguments, uint32_t mask) {
+    fold(arguments, mask, [](uint64_t a, uint64_t b) { return a ^ b; });
 }
 
 } // namespace
 
-const Operation NOTHING = nothing;
-const Operation EXCHANGE = exchange;
-const Operation BALLOT = ballot;
-const Operation MATCH = match;
-const Operation ADD = [](void **arguments, uint32_t mask) {
-    fold(arguments, mask, [](uint64_t a, uint64_t b) { return a + b; });
-};
-// Unsigned values are not negative in 64 bits, so one comparison serves both signs.
-const Operation MINIMUM = [](void **arguments, uint32_t mask) {
-    fold_signed(arguments, mask, [](int64_t a, int64_t b) { return std::min(a, b); });
-};
-const Operation MAXIMUM = [](void **arguments, uint32_t mask) {
-    fold_signed(arguments, mask, [](int64_t a, int64_t b) { return std::max(a, b); });
-};
-const Operation OR = [](void **arguments, uint32_t mask) {
-    fold(arguments, mask, [](uint64_t a, uint64_t b) { return a | b; });
-};
-const Operation AND = [](void **arguments, uint32_t mask) {
-    fold(arguments, mask, [](uint64_t a, uint64_t b) { return a & b; });
-};
-const Operation XOR = [](void **arguments, uint32_t mask) {
-    fold(arguments, mask, [](uint64_t a, uint64_t b) { return a ^ b; });
-};
+const Operation SYNC_WARP{"__syncwarp", Class::Warp, nothing};
+const Operation SHUFFLE{"__shfl_sync", Class::Exchange, exchange};
+const Operation SHUFFLE_XOR{"__shfl_xor_sync", Class::Exchange, exchange};
+const Operation SHUFFLE_UP{"__shfl_up_sync", Class::Exchange, exchange};
+const Operation SHUFFLE_DOWN{"__shfl_down_sync", Class::Exchange, exchange};
+const Operation BALLOT{"__ballot_sync", Class::Exchange, ballot};
+const Operation ANY{"__any_sync", Class::Exchange, ballot};
+const Operation ALL{"__all_sync", Class::Exchange, ballot};
+const Operation MATCH{"__match_any_sync", Class::Exchange, match};
+const Operation ADD{"__reduce_add_sync", Class::Exchange, add};
+const Operation MINIMUM{"__reduce_min_sync", Class::Exchange, minimum};
+const Operation MAXIMUM{"__reduce_max_sync", Class::Exchange, maximum};
+const Operation OR{"__reduce_or_sync", Class::Exchange, bitwise_or};
+const Operation AND{"__reduce_and_sync", Class::Exchange, bitwise_and};
+const Operation XOR{"__reduce_xor_sync", Class::Exchange, bitwise_xor};
 
 unsigned count_block(bool counts, const char *name, Place place) {
     static unsigned count;

@@ -18,9 +18,14 @@ struct Vote {
     uint64_t result;
 };
 
-extern const Operation NOTHING;
-extern const Operation EXCHANGE;
+extern const Operation SYNC_WARP;
+extern const Operation SHUFFLE;
+extern const Operation SHUFFLE_XOR;
+extern const Operation SHUFFLE_UP;
+extern const Operation SHUFFLE_DOWN;
 extern const Operation BALLOT;
+extern const Operation ANY;
+extern const Operation ALL;
 extern const Operation MATCH;
 extern const Operation ADD;
 extern const Operation MINIMUM;

@@ -4,15 +4,18 @@
 
 #include <type_traits>
 
-#include "emulator/machine/machine.h"
+#include "emulator/machine/counters.h"
 
 namespace emulator {
 
 template <typename T, typename F>
-__attribute__((noinline)) T update(T *address, F f) {
+__attribute__((noinline, no_sanitize("thread"))) T update(T *address, F f) {
     if (reinterpret_cast<uintptr_t>(address) % sizeof(T) != 0) {
         fault("an atomic operation: the address %p is not aligned to %zu bytes", static_cast<void *>(address),
               sizeof(T));
+    }
+    if (COUNTED) {
+        note_access(*current, address, sizeof(T), Access::Atomic, __builtin_return_address(0));
     }
     const T before = *address;
     *address = f(before);

@@ -26,7 +26,11 @@
 #define __host__
 #define __constant__
 #define __forceinline__ inline __attribute__((always_inline))
-#define __shared__ static __attribute__((section("emulated_shared")))
+#if defined(__SANITIZE_ADDRESS__)
+#define __shared__ static
+#else
+#define __shared__ static thread_local
+#endif
 
 #define threadIdx (emulator::current->index)
 #define blockIdx (emulator::block.index)

@@ -9,15 +9,15 @@ DEVICE uint32_t shared_address(const void *pointer) { return emulator::shared_ad
 
 namespace emulator {
 
-DEVICE void multiply(Operation operation, float *d, const uint32_t *a, uint32_t b0, uint32_t b1, Place place) {
+DEVICE void multiply(const Operation &operation, float *d, const uint32_t *a, uint32_t b0, uint32_t b1, Place place) {
     Fragments fragments{d, a, {b0, b1}};
-    meet(operation, FULL_WARP, &fragments, "mma", place);
+    meet(operation, FULL_WARP, &fragments, place);
 }
 
 template <unsigned N_REGISTERS>
 DEVICE void load_matrices(uint32_t (&registers)[N_REGISTERS], uint32_t address, bool transposed, Place place) {
     Matrices matrices{registers, address};
-    meet(LOAD_MATRICES[N_REGISTERS / 2][transposed], FULL_WARP, &matrices, "ldmatrix", place);
+    meet(LOAD_MATRICES[N_REGISTERS / 2][transposed], FULL_WARP, &matrices, place);
 }
 
 } // namespace emulator
