@@ -44,11 +44,12 @@ unsigned next_bit(uint32_t set, unsigned last) {
     case Order::Reverse:
         rest = set & ((uint32_t{1} << last) - 1);
         return 31 - __builtin_clz(rest != 0 ? rest : set);
-    case Order::Random:
-        for (unsigned skip = next_random() % __builtin_popcount(set); skip > 0; --skip) {
-            set &= set - 1;
-        }
-        return __builtin_ctz(set);
+    case Order::Random: {
+        // The first one from a random place on: not each is equally likely, but each is possible.
+        const unsigned start = next_random() % 32;
+        rest = set >> start;
+        return rest != 0 ? start + __builtin_ctz(rest) : __builtin_ctz(set);
+    }
     }
     __builtin_unreachable();
 }
@@ -101,12 +102,12 @@ void reset_thread(unsigned id) {
     thread.lane = id % LANES;
     thread.warp = &warps[id / LANES];
     thread.warp->live |= 1u << thread.lane;
+    prepare_stack(thread, thread_main);
     thread.finished = false;
     thread.operation = nullptr;
     thread.copies.clear();
     thread.groups.clear();
     thread.n_groups_landed = 0;
-    prepare_stack(thread, thread_main);
     make_ready(id);
 }
 

@@ -126,9 +126,11 @@ void prepare_stack(Thread &thread, void (*entry)()) {
     }
     thread.fake_stack = nullptr;
 #if defined(__SANITIZE_ADDRESS__)
-    // A launch that failed leaves its frames' red zones behind, and another system thread may
-    // run this one.
-    ASAN_UNPOISON_MEMORY_REGION(thread.stack, STACK_BYTES);
+    // A thread that did not come to its end leaves its frames' red zones behind.
+    if (!thread.finished) {
+        ASAN_UNPOISON_MEMORY_REGION(thread.stack, STACK_BYTES);
+    }
+    // Another thread of the system may run this launch.
     main_stack = nullptr;
 #endif
     // Lanes start at different cache sets: their frames are in use at the same time.
