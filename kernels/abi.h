@@ -11,7 +11,9 @@
 
 #include "device/batch.h"
 #include "device/conformance/params.h"
+#include "ops/embed/params.h"
 #include "ops/gated/params.h"
+#include "ops/matmul/params.h"
 #include "ops/moe_combine/params.h"
 #include "ops/moe_route/params.h"
 #include "ops/rms_norm/params.h"

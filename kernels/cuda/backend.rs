@@ -6,16 +6,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::array::{Buffer, DeviceArray};
 use super::device::Device;
 use super::error::CudaError;
+use super::matrix::Matrix;
 use super::queue::Queue;
+use super::staging::Staging;
 use crate::backend::{Array, Backend, KvShape, MatrixSource, RouteShape};
 use crate::error::{Error, Result};
 use crate::ops::moe_route::cuda::Routes;
 use crate::ops::{
     attention::Attention,
-    embed::Embed,
+    embed::{self, Embed},
     gated::{self, Gated},
-    logits::Logits,
-    matmul::Matmul,
+    logits::{self, Logits},
+    matmul::{self, Matmul},
     moe_combine::{self, MoeCombine},
     moe_matmul::{Experts, MoeMatmul},
     moe_route::{self, MoeRoute},
@@ -30,6 +32,8 @@ pub struct Cuda {
     pub(crate) device: Device,
     queue: Mutex<Queue>,
     pub(crate) sampling: sample::cuda::Kept,
+    /// Locked before the queue, by whoever needs both.
+    pub(crate) staging: Mutex<Option<Staging>>,
 }
 
 impl Cuda {
@@ -42,6 +46,7 @@ impl Cuda {
             device: Device::open(ordinal)?,
             queue: Mutex::default(),
             sampling: Mutex::default(),
+            staging: Mutex::default(),
         })
     }
 
@@ -63,19 +68,6 @@ fn missing<T>(op: &str) -> Result<T> {
         device: "cuda".to_owned(),
         detail: format!("{op} has no kernel"),
     })
-}
-
-/// The matrices of weights on a GPU.
-#[derive(Debug)]
-pub struct Matrix;
-
-impl crate::backend::Dimensions for Matrix {
-    fn rows(&self) -> usize {
-        0
-    }
-    fn cols(&self) -> usize {
-        0
-    }
 }
 
 /// The cache of keys and values on a GPU.
@@ -121,12 +113,12 @@ impl Backend for Cuda {
         buffer.0.read(&self.device, range.start, out)
     }
 
-    fn matrix(&self, _parts: &[MatrixSource<'_>]) -> Result<Matrix> {
-        missing("matrix")
+    fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<Matrix> {
+        Matrix::new(self, parts)
     }
 
-    fn matrix_bytes(&self, _matrix: &Matrix) -> usize {
-        0
+    fn matrix_bytes(&self, matrix: &Matrix) -> usize {
+        matrix.bytes()
     }
 
     fn kv_cache(&self, _shape: &KvShape) -> Result<KvCache> {
@@ -155,7 +147,7 @@ impl Backend for Cuda {
 
     fn embed(&self, op: Embed<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("embed")
+        embed::cuda::run(self, op)
     }
 
     fn rms_norm(&self, op: RmsNorm<'_, Self>) -> Result<()> {
@@ -165,7 +157,7 @@ impl Backend for Cuda {
 
     fn matmul(&self, op: Matmul<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("matmul")
+        matmul::cuda::run(self, op)
     }
 
     fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()> {
@@ -200,7 +192,7 @@ impl Backend for Cuda {
 
     fn logits(&self, op: Logits<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("logits")
+        logits::cuda::run(self, op)
     }
 
     fn sample(&self, op: Sample<'_, Self>) -> Result<Vec<Result<Sampled>>> {

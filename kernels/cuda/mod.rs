@@ -24,15 +24,23 @@ mod error;
 #[cfg(feature = "cuda")]
 mod image;
 #[cfg(feature = "cuda")]
+pub(crate) mod layout;
+#[cfg(feature = "cuda")]
+pub(crate) mod matrix;
+#[cfg(feature = "cuda")]
 pub(crate) mod queue;
+#[cfg(feature = "cuda")]
+mod staging;
 
 #[cfg(feature = "cuda")]
 pub use array::Buffer;
 #[cfg(feature = "cuda")]
-pub use backend::{Cuda, KvCache, Matrix};
+pub use backend::{Cuda, KvCache};
 #[cfg(feature = "cuda")]
 pub use device::Device;
 pub use error::CudaError;
+#[cfg(feature = "cuda")]
+pub use matrix::Matrix;
 
 /// What CUDA can do here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,9 @@
 // A function of the device that is called, not inlined: for the rare branch of a loop.
 #define DEVICE_CALLED static __device__ __noinline__
 
+// A member function of a struct on the device, likewise; DEVICE makes a static one.
+#define METHOD __device__ __forceinline__
+
 // Defines the kernel NAME. It takes one struct of abi.h, which its body calls `params`; blocks
 // have at most MAX_THREADS threads, and registers are allotted so that MIN_BLOCKS of them fit
 // on a multiprocessor.

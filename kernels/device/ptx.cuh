@@ -90,3 +90,17 @@ DEVICE uint32_t opaque(uint32_t value) {
     asm volatile("" : "+r"(value));
     return value;
 }
+
+// The sum of two pairs of f16, each rounded once.
+DEVICE uint32_t add_f16x2(uint32_t a, uint32_t b) {
+    uint32_t sum;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(sum) : "r"(a), "r"(b));
+    return sum;
+}
+
+// a · b + c of three pairs of f16, each rounded once.
+DEVICE uint32_t fma_f16x2(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t sum;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+    return sum;
+}

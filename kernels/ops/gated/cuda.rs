@@ -25,13 +25,18 @@ pub(crate) fn run(cuda: &Cuda, op: Gated<'_, Cuda>) -> Result<()> {
             gate_up: op.gate_up.0.pointer(),
             out: op.out.0.pointer(),
             width,
-            activation: match op.activation {
-                Activation::Silu => GATED_SILU,
-                Activation::GeluTanh => GATED_GELU_TANH,
-            },
+            activation: code(op.activation),
         },
     };
     // SAFETY: the arrays are as long as the shape says, `out` is borrowed alone, and the grid
     // covers each row.
     unsafe { cuda.queue().launch(&cuda.device, &launch) }
+}
+
+/// What kernels call an activation.
+pub(crate) fn code(activation: Activation) -> u32 {
+    match activation {
+        Activation::Silu => GATED_SILU,
+        Activation::GeluTanh => GATED_GELU_TANH,
+    }
 }

@@ -2,19 +2,9 @@
 //
 // A thread computes as many values as fit into 16 bytes, so a block covers GATED_THREADS · 4
 // columns of one row. Bound by memory: 3 · 4 bytes a value and one exponential.
-//
-// The tanh form of GELU is a logistic function too, since 1 + tanh(u) = 2 / (1 + e^−2u): that is
-// one exponential like SiLU's, and exact in the tail where 1 + tanh(u) cancels.
 
 #include "device/memory.cuh"
-
-DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
-
-DEVICE float gelu_tanh(float x) {
-    constexpr float SQRT_2_OVER_PI = 0.79788456f;
-    const float inner = SQRT_2_OVER_PI * (x + 0.044715f * x * x * x);
-    return x / (1.0f + expf(-2.0f * inner));
-}
+#include "ops/gated/activation.cuh"
 
 // LANES values an access: 4 where every row starts on a 16-byte boundary, else 1.
 template <int LANES>
@@ -32,7 +22,7 @@ DEVICE void gate_part(const GatedParams &params) {
 #pragma unroll
     for (int k = 0; k < LANES; ++k) {
         const float x = gates.lane[k];
-        result.lane[k] *= params.activation == GATED_SILU ? silu(x) : gelu_tanh(x);
+        result.lane[k] *= activate(params.activation, x);
     }
     store_pack<LANES>(out + first, result);
 }

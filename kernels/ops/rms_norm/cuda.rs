@@ -13,25 +13,29 @@ use crate::ops::narrow;
 unsafe impl DeviceRepr for RmsNormParams {}
 
 pub(crate) fn run(cuda: &Cuda, op: RmsNorm<'_, Cuda>) -> Result<()> {
-    let width = narrow(OP, op.width)?;
-    let launch = Launch {
+    let params = RmsNormParams {
+        x: op.x.0.pointer(),
+        weight: op.weight.0.pointer(),
+        out: op.out.0.pointer(),
+        width: narrow(OP, op.width)?,
+        epsilon: op.epsilon,
+        accumulate: op.accumulate.into(),
+    };
+    let launch = launch(narrow(OP, op.n_rows)?, params);
+    // SAFETY: the arrays are as long as the shape says, and `out` is borrowed alone.
+    unsafe { cuda.queue().launch(&cuda.device, &launch) }
+}
+
+/// The launch over `n_rows` rows: a multiple of 32 threads within the block's bound.
+pub(crate) fn launch(n_rows: u32, params: RmsNormParams) -> Launch<RmsNormParams> {
+    Launch {
         module: "rms_norm",
         kernel: "rms_norm",
-        grid: (narrow(OP, op.n_rows)?, 1, 1),
-        threads: threads(width),
+        grid: (n_rows, 1, 1),
+        threads: threads(params.width),
         shared_bytes: 0,
-        params: RmsNormParams {
-            x: op.x.0.pointer(),
-            weight: op.weight.0.pointer(),
-            out: op.out.0.pointer(),
-            width,
-            epsilon: op.epsilon,
-            accumulate: op.accumulate.into(),
-        },
-    };
-    // SAFETY: the arrays are as long as the shape says, `out` is borrowed alone, and the block is
-    // a multiple of 32 threads within its bound.
-    unsafe { cuda.queue().launch(&cuda.device, &launch) }
+        params,
+    }
 }
 
 /// A thread for each four values, in whole warps. It depends on the width alone, and so do the

@@ -47,6 +47,8 @@
 #define DEVICE [[maybe_unused]] static __forceinline__
 #define DEVICE_CALLED [[maybe_unused]] static __attribute__((noinline))
 
+#define METHOD __forceinline__
+
 // A function that the emulator finds by its name.
 #define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                              \
     static void NAME(const PARAMS &params);                                                        \

@@ -65,3 +65,34 @@ DEVICE void named_barrier(unsigned id, unsigned n_threads, emulator::Place place
 }
 
 DEVICE uint32_t opaque(uint32_t value) { return value; }
+
+namespace emulator {
+
+// `function` of each pair of halves, rounded once: double holds what is computed exactly.
+template <typename Function>
+DEVICE uint32_t each_half(Function function) {
+    uint32_t result = 0;
+    for (unsigned shift = 0; shift < 32; shift += 16) {
+        const __half half = __double2half(function(shift));
+        result |= static_cast<uint32_t>(__half_as_ushort(half)) << shift;
+    }
+    return result;
+}
+
+DEVICE double half_at(uint32_t pair, unsigned shift) {
+    return __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> shift)));
+}
+
+} // namespace emulator
+
+DEVICE uint32_t add_f16x2(uint32_t a, uint32_t b) {
+    return emulator::each_half([=](unsigned shift) {
+        return emulator::half_at(a, shift) + emulator::half_at(b, shift);
+    });
+}
+
+DEVICE uint32_t fma_f16x2(uint32_t a, uint32_t b, uint32_t c) {
+    return emulator::each_half([=](unsigned shift) {
+        return emulator::half_at(a, shift) * emulator::half_at(b, shift) + emulator::half_at(c, shift);
+    });
+}

@@ -1,0 +1,295 @@
+//! `matmul` on a GPU: a launch a part of the stack; by [`product`] also the logits.
+//!
+//! Which launch computes a token never changes its bits: the order of its sums is the part's.
+
+use cudarc::driver::DeviceRepr;
+
+use super::{Matmul, OP};
+use crate::backend::Dimensions;
+use crate::cuda::abi::{
+    MATMUL_DECODE_DEPTH, MATMUL_GROUP_TOKENS, MATMUL_STEP_COLS, MATMUL_THREADS, MATMUL_WARPS,
+    MatmulDecodeParams, MatmulF32Params, MatmulGateParams, MatmulInput, MatmulOutput,
+    RmsNormParams,
+};
+use crate::cuda::layout::{Tiling, tiling};
+use crate::cuda::matrix::{Matrix, Part};
+use crate::cuda::queue::{Launch, Queue};
+use crate::cuda::{Buffer, Cuda};
+use crate::error::Result;
+use crate::ops::{gated, narrow, rms_norm};
+
+// SAFETY: plain data, their layouts checked against the kernels' compiler when they were
+// generated.
+unsafe impl DeviceRepr for MatmulDecodeParams {}
+// SAFETY: likewise.
+unsafe impl DeviceRepr for MatmulF32Params {}
+// SAFETY: likewise.
+unsafe impl DeviceRepr for MatmulGateParams {}
+
+/// Shared memory for the activations of a decode kernel's block: what leaves room for two blocks
+/// on the GPUs that have most, and for one on all.
+const STAGE_BYTES: u32 = 72 << 10;
+
+/// The product of rows of `x` with a matrix, and what is done to it.
+pub(crate) struct Product<'a> {
+    pub(crate) input: MatmulInput,
+    pub(crate) weight: &'a Matrix,
+    /// Of the whole output; each part writes its own columns.
+    pub(crate) output: MatmulOutput,
+}
+
+/// The output `out` of rows of `width` values, where nothing is done to a product.
+pub(crate) fn plain_output(out: *mut f32, width: u32) -> MatmulOutput {
+    MatmulOutput {
+        out,
+        bias: std::ptr::null(),
+        width,
+        first: 0,
+        scale: 1.0,
+        soft_cap: 0.0,
+        accumulate: 0,
+    }
+}
+
+/// Computes a checked [`Matmul`].
+pub(crate) fn run(cuda: &Cuda, op: Matmul<'_, Cuda>) -> Result<()> {
+    let (n_tokens, width) = (narrow(OP, op.n_rows)?, narrow(OP, op.weight.rows())?);
+    if n_tokens == 0 {
+        return Ok(());
+    }
+    let mut queue = cuda.queue();
+    let out = op.out.0.pointer();
+    let products = match op.gate {
+        Some(_) => gate_scratch(cuda, &mut queue, op.n_rows, op.weight.rows())?,
+        None => out,
+    };
+    let null = std::ptr::null::<f32>();
+    let pointer = |buffer: &Buffer| buffer.0.pointer().cast_const();
+    let product = Product {
+        input: MatmulInput {
+            x: op.x.0.pointer(),
+            rows: std::ptr::null(),
+            norm_weight: op.norm.as_ref().map_or(null, |norm| pointer(norm.weight)),
+            epsilon: op.norm.as_ref().map_or(0.0, |norm| norm.epsilon),
+            n_tokens,
+            cols: narrow(OP, op.weight.cols())?,
+        },
+        weight: op.weight,
+        output: MatmulOutput {
+            bias: op.bias.map_or(null, pointer),
+            soft_cap: op.soft_cap.unwrap_or(0.0),
+            accumulate: (op.accumulate && op.gate.is_none()).into(),
+            ..plain_output(products, width)
+        },
+    };
+    // SAFETY: the arrays are as long as the check found them, and `out` is borrowed alone.
+    unsafe { launch_product(cuda, &mut queue, &product) }?;
+    let Some(activation) = op.gate else {
+        return Ok(());
+    };
+    let width = width / 2;
+    let launch = Launch {
+        module: "matmul_gate",
+        kernel: "matmul_gate",
+        grid: (n_tokens, width.div_ceil(MATMUL_THREADS), 1),
+        threads: MATMUL_THREADS,
+        shared_bytes: 0,
+        params: MatmulGateParams {
+            products,
+            out,
+            width,
+            activation: gated::cuda::code(activation),
+            accumulate: op.accumulate.into(),
+        },
+    };
+    // SAFETY: the products are in scratch memory of that size, the rest as above.
+    unsafe { queue.launch(&cuda.device, &launch) }
+}
+
+/// Room for products that a gate turns into half as many outputs.
+fn gate_scratch(cuda: &Cuda, queue: &mut Queue, n_tokens: usize, rows: usize) -> Result<*mut f32> {
+    let bytes = n_tokens.saturating_mul(rows).saturating_mul(size_of::<f32>());
+    let scratch = queue.scratch(&cuda.device, "products before their gates", bytes)?;
+    Ok(scratch.cast())
+}
+
+/// Launches the kernels of all parts.
+///
+/// # Safety
+/// The pointers are to arrays of the shapes that `abi.h` states, `out` overlaps no input, and all
+/// of it lives until the stream has come past the launches.
+pub(crate) unsafe fn launch_product(
+    cuda: &Cuda,
+    queue: &mut Queue,
+    product: &Product<'_>,
+) -> Result<()> {
+    for part in product.weight.parts() {
+        let mut output = product.output;
+        output.first = part.first_row;
+        if !output.bias.is_null() {
+            output.bias = output.bias.wrapping_add(part.first_row as usize);
+        }
+        // SAFETY: by the contract above; a part's rows are among the whole's.
+        unsafe {
+            match tiling(part.format) {
+                Some(tiling) => decode(cuda, queue, part, &tiling, product.input, output),
+                None => f32_product(cuda, queue, part, product.input, output),
+            }
+        }?;
+    }
+    Ok(())
+}
+
+/// The first tokens, at most eight, of what is left of `input` and `output`.
+fn take_tokens(input: &mut MatmulInput, output: &mut MatmulOutput) -> (MatmulInput, MatmulOutput) {
+    let n_tokens = input.n_tokens.min(MATMUL_GROUP_TOKENS);
+    let first = (MatmulInput { n_tokens, ..*input }, *output);
+    let taken = n_tokens as usize;
+    if input.rows.is_null() {
+        input.x = input.x.wrapping_add(taken * input.cols as usize);
+    } else {
+        input.rows = input.rows.wrapping_add(taken);
+    }
+    output.out = output.out.wrapping_add(taken * output.width as usize);
+    input.n_tokens -= n_tokens;
+    first
+}
+
+/// Launches of up to eight tokens.
+unsafe fn decode(
+    cuda: &Cuda,
+    queue: &mut Queue,
+    part: &Part,
+    tiling: &Tiling,
+    mut input: MatmulInput,
+    mut output: MatmulOutput,
+) -> Result<()> {
+    let (weight, longest_slice) = part.weight(tiling);
+    let n_groups = weight.n_tiles.div_ceil(MATMUL_WARPS >> weight.slice_bits);
+    while input.n_tokens > 0 {
+        let (input, output) = take_tokens(&mut input, &mut output);
+        let pass_steps = pass_steps(input.n_tokens, 1 << weight.slice_bits, longest_slice);
+        let launch = Launch {
+            module: tiling.module,
+            kernel: tiling.decode,
+            grid: (
+                n_blocks(n_groups, input.n_tokens, cuda.device.gpu().multiprocessors),
+                1,
+                1,
+            ),
+            threads: MATMUL_THREADS,
+            shared_bytes: stage_bytes(input.n_tokens, pass_steps << weight.slice_bits),
+            params: MatmulDecodeParams {
+                weight,
+                input,
+                output,
+                longest_slice,
+                pass_steps,
+            },
+        };
+        // SAFETY: by the contract above; the launch is as `decode.cuh` asks for.
+        unsafe { queue.launch(&cuda.device, &launch) }?;
+    }
+    Ok(())
+}
+
+/// Shared memory of a decode block for `n_places` steps of each token, as `decode.cuh` lays it out.
+fn stage_bytes(n_tokens: u32, n_places: u32) -> u32 {
+    const SHARE: u32 = 16;
+    let blocks = n_places * MATMUL_STEP_COLS / 32;
+    n_tokens * (SHARE * (4 * blocks + 4) + 4 * (blocks + 4))
+}
+
+/// Steps of each slice whose activations are in shared memory at a time: all, or as many rounds of
+/// the ring as fit.
+fn pass_steps(n_tokens: u32, n_slices: u32, longest_slice: u32) -> u32 {
+    let fits = |steps: u32| stage_bytes(n_tokens, n_slices * steps) <= STAGE_BYTES;
+    if fits(longest_slice) {
+        return longest_slice;
+    }
+    let mut steps = MATMUL_DECODE_DEPTH;
+    while fits(steps + MATMUL_DECODE_DEPTH) {
+        steps += MATMUL_DECODE_DEPTH;
+    }
+    steps
+}
+
+/// Blocks for `n_groups` groups of tiles: one each, or where packing many tokens costs more than
+/// a group's weights a quarter as many, but enough to fill the GPU.
+fn n_blocks(n_groups: u32, n_tokens: u32, multiprocessors: u32) -> u32 {
+    let groups_a_block = n_tokens.div_ceil(2);
+    n_groups
+        .div_ceil(groups_a_block)
+        .max(n_groups.min(2 * multiprocessors))
+}
+
+/// F32 weights.
+unsafe fn f32_product(
+    cuda: &Cuda,
+    queue: &mut Queue,
+    part: &Part,
+    mut input: MatmulInput,
+    output: MatmulOutput,
+) -> Result<()> {
+    if !input.norm_weight.is_null() {
+        // SAFETY: by the caller's contract.
+        unsafe { normalise(cuda, queue, &mut input) }?;
+    }
+    let launch = Launch {
+        module: "matmul_f32",
+        kernel: "matmul_f32",
+        grid: (
+            part.n_rows.div_ceil(MATMUL_WARPS),
+            input.n_tokens.div_ceil(MATMUL_GROUP_TOKENS),
+            1,
+        ),
+        threads: MATMUL_THREADS,
+        shared_bytes: 0,
+        params: MatmulF32Params {
+            weights: part.quants().cast(),
+            input,
+            output,
+            n_rows: part.n_rows,
+        },
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { queue.launch(&cuda.device, &launch) }
+}
+
+/// Replaces the input by its norm, in scratch memory.
+unsafe fn normalise(cuda: &Cuda, queue: &mut Queue, input: &mut MatmulInput) -> Result<()> {
+    let len = input.n_tokens as usize * input.cols as usize;
+    let bytes = len * size_of::<f32>();
+    let normalised = queue.scratch(&cuda.device, "normalised activations", bytes)?;
+    let params = RmsNormParams {
+        x: input.x,
+        weight: input.norm_weight,
+        out: normalised.cast(),
+        width: input.cols,
+        epsilon: input.epsilon,
+        accumulate: 0,
+    };
+    // SAFETY: by the caller's contract; the scratch memory is as large as the input.
+    unsafe { queue.launch(&cuda.device, &rms_norm::cuda::launch(input.n_tokens, params)) }?;
+    input.x = normalised.cast();
+    input.norm_weight = std::ptr::null();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_covers_a_slice_or_has_whole_rounds_that_fit() {
+        for n_tokens in 1..=MATMUL_GROUP_TOKENS {
+            for n_slices in [1, 2, 4, 8] {
+                for longest in [1, 5, 8, 64, 500] {
+                    let steps = pass_steps(n_tokens, n_slices, longest);
+                    assert!(steps == longest || steps % MATMUL_DECODE_DEPTH == 0);
+                    assert!(stage_bytes(n_tokens, n_slices * steps) <= STAGE_BYTES);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+// matmul by weights in Q8_0, blocks of 32 bytes with a scale: out = x · Wᵀ; formula in mod.rs, layout
+// in tiles.cuh.
+//
+// Bytes become f16, exactly; sums of 32 products are scaled in f32. Launches: decode.cuh.
+
+#include "ops/matmul/decode.cuh"
+
+KERNEL(matmul_q8_0_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
+    matmul_decode<Q8_0Tile, 4>(params);
+}

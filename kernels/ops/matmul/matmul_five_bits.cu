@@ -1,0 +1,14 @@
+// matmul by weights in Q5_0 and Q5_1, blocks of 32 integers of five bits with a scale and, in Q5_1, a
+// minimum: out = x · Wᵀ; formula in mod.rs, layout in tiles.cuh.
+//
+// Integers become f16, exactly; sums of 32 products are scaled in f32. Launches: decode.cuh.
+
+#include "ops/matmul/decode.cuh"
+
+KERNEL(matmul_q5_0_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
+    matmul_decode<Q5_0Tile, 4>(params);
+}
+
+KERNEL(matmul_q5_1_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
+    matmul_decode<Q5_1Tile, 4>(params);
+}

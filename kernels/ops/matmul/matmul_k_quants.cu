@@ -1,0 +1,19 @@
+// matmul by weights in Q4_K, Q5_K and Q6_K, super-blocks of 256 whose groups have scales of their
+// own: out = x · Wᵀ; formula in mod.rs, layout in tiles.cuh.
+//
+// Integers become f16, exactly; sums of 32 products (16 in Q6_K) are scaled in f32; minima multiply
+// the activations' sums. Launches: decode.cuh.
+
+#include "ops/matmul/decode.cuh"
+
+KERNEL(matmul_q4_k_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
+    matmul_decode<Q4_KTile, 4>(params);
+}
+
+KERNEL(matmul_q5_k_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
+    matmul_decode<Q5_KTile, 4>(params);
+}
+
+KERNEL(matmul_q6_k_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
+    matmul_decode<Q6_KTile, 4>(params);
+}

@@ -1,0 +1,49 @@
+// matmul_pack: activations → operands B for the prefill kernels, once an operation; what is done to
+// them stands in activations.cuh.
+//
+// A block a token, of MATMUL_THREADS threads as in a decode kernel, so that sums have the same
+// order. Bound by memory: reads 4 bytes a value twice, writes 2.
+
+#include "ops/matmul/activations.cuh"
+
+template <bool BF16>
+DEVICE void pack_token(const MatmulPackParams &params) {
+    __shared__ TokenStatistics statistics;
+    const MatmulInput &input = params.input;
+    const MatmulPacked &packed = params.packed;
+    const unsigned token = blockIdx.x, group = token / MATMUL_GROUP_TOKENS;
+    const unsigned in_group = token % MATMUL_GROUP_TOKENS;
+    const bool exists = token < input.n_tokens;
+    const float *row = input.x;
+    float scale = 0.0f;
+    if (exists) {
+        scale_tokens<BF16>(input, token, 1, statistics);
+        row = input_row(input, token);
+        scale = statistics.scale[0].encode;
+        if (threadIdx.x == 0) {
+            packed.factors[token] = statistics.scale[0].decode;
+        }
+    }
+    // Whole warps go round, for the sums.
+    for (unsigned share = threadIdx.x; share / WARP_LANES * WARP_LANES < packed.n_blocks * 4;
+         share += MATMUL_THREADS) {
+        const unsigned block = share / 4;
+        const size_t at = static_cast<size_t>(group) * packed.n_blocks + block;
+        float sum = 0.0f;
+        if (block < packed.n_blocks) {
+            Pack<uint32_t, 4> words{};
+            if (exists) {
+                words = encode_share<BF16>(input, row, 32 * block, share % 4, scale, sum);
+            }
+            store_pack<4>(packed.fragments + 4 * (at * WARP_LANES + 4 * in_group + share % 4), words);
+        }
+        const uint32_t word = split_sum(sum);
+        if (block < packed.n_blocks && share % 4 == 0) {
+            packed.sums[at * MATMUL_GROUP_TOKENS + in_group] = word;
+        }
+    }
+}
+
+// Grid: n_groups · MATMUL_GROUP_TOKENS blocks. Block: MATMUL_THREADS threads.
+KERNEL(matmul_pack_f16, MatmulPackParams, MATMUL_THREADS, 4) { pack_token<false>(params); }
+KERNEL(matmul_pack_bf16, MatmulPackParams, MATMUL_THREADS, 4) { pack_token<true>(params); }
