@@ -49,7 +49,9 @@ macro_rules! operations {
     };
 }
 
-operations!(rms_norm, gated, sample, moe_route, moe_combine);
+operations!(
+    embed, rms_norm, matmul, gated, logits, sample, moe_route, moe_combine
+);
 
 #[test]
 fn nothing_is_found_by_the_sanitizers() {

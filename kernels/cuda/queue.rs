@@ -39,6 +39,7 @@ pub(crate) struct Launch<P> {
 pub(crate) struct Queue {
     kernels: HashMap<&'static str, Loaded>,
     scratch: HashMap<&'static str, DeviceArray<u8>>,
+    indices: HashMap<&'static str, (Vec<u32>, DeviceArray<u32>)>,
     batch: DeviceBatch,
 }
 
@@ -130,6 +131,25 @@ impl Queue {
             .scratch
             .get(what)
             .map_or(std::ptr::null_mut(), DeviceArray::pointer))
+    }
+
+    /// `values` in device memory, copied there if they are not the last ones of this name.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(crate) fn indices(
+        &mut self,
+        device: &Device,
+        what: &'static str,
+        values: &[u32],
+    ) -> Result<*const u32> {
+        let held = self.indices.get(what);
+        if held.is_none_or(|(held, _)| held != values) {
+            let array = DeviceArray::upload(device, what, values)?;
+            self.indices.insert(what, (values.to_vec(), array));
+        }
+        let held = self.indices.get(what);
+        Ok(held.map_or(std::ptr::null(), |(_, array)| array.pointer().cast_const()))
     }
 
     /// The batch in device memory, copied there if it is not the last one.

@@ -78,7 +78,7 @@ impl Buffer {
     }
 
     fn send(&mut self, device: &Device, bytes: &[u8]) -> Result<*const u8> {
-        let copy = || -> std::result::Result<CudaEvent, cudarc::driver::DriverError> {
+        let mut copy = || -> std::result::Result<CudaEvent, cudarc::driver::DriverError> {
             if let Some(copied) = self.copied.take() {
                 copied.synchronize()?;
             }

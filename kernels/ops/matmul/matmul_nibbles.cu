@@ -9,7 +9,7 @@ KERNEL(matmul_q4_0_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
     matmul_decode<Q4_0Tile, 4>(params);
 }
 
-KERNEL(matmul_q4_1_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
+KERNEL(matmul_q4_1_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
     matmul_decode<Q4_1Tile, 4>(params);
 }
 
@@ -21,6 +21,6 @@ KERNEL(matmul_int4_g32_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
     matmul_decode<Int4G32Tile, 4>(params);
 }
 
-KERNEL(matmul_int4_g128_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
+KERNEL(matmul_int4_g128_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
     matmul_decode<Int4G128Tile, 4>(params);
 }
