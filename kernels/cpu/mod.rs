@@ -19,7 +19,7 @@ pub(crate) mod tiles;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use crate::backend::{Backend, KvRounding, KvShape, MatrixSource, RouteShape};
+use crate::backend::{ActivationRounding, Backend, KvRounding, KvShape, MatrixSource, RouteShape};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::{self, Attention},
@@ -34,6 +34,7 @@ use crate::ops::{
     rope_append::{self, RopeAppend},
     sample::{self, Sample, Sampled},
 };
+use crate::quant::Format;
 
 pub use isa::Isa;
 pub use kv::KvCache;
@@ -157,6 +158,19 @@ impl Backend for Cpu {
             keys: 2.1e-4,
             values: 2.1e-4,
             ..KvRounding::default()
+        }
+    }
+
+    fn activation_rounding(&self, format: Format) -> ActivationRounding {
+        match format {
+            Format::F32 | Format::F16 | Format::F8E4M3 => ActivationRounding::NONE,
+            Format::Bf16 => ActivationRounding::BF16,
+            // A step is the largest of 32 values over 127, and the largest of these values 2.24
+            // deviations in the mean: 2.24 / 127 / √12 of one.
+            _ => ActivationRounding {
+                deviation: 0.0051,
+                reason: "activations are rounded to 8 bits in groups of 32",
+            },
         }
     }
 

@@ -9,7 +9,7 @@ use super::error::CudaError;
 use super::matrix::Matrix;
 use super::queue::Queue;
 use super::staging::Staging;
-use crate::backend::{Array, Backend, KvShape, MatrixSource, RouteShape};
+use crate::backend::{ActivationRounding, Array, Backend, KvShape, MatrixSource, RouteShape};
 use crate::error::{Error, Result};
 use crate::ops::moe_route::cuda::Routes;
 use crate::ops::{
@@ -25,6 +25,7 @@ use crate::ops::{
     rope_append::RopeAppend,
     sample::{self, Sample, Sampled},
 };
+use crate::quant::Format;
 
 /// One GPU, all of whose work goes on one stream.
 #[derive(Debug)]
@@ -119,6 +120,14 @@ impl Backend for Cuda {
 
     fn matrix_bytes(&self, matrix: &Matrix) -> usize {
         matrix.bytes()
+    }
+
+    fn activation_rounding(&self, format: Format) -> ActivationRounding {
+        match format {
+            Format::F32 => ActivationRounding::NONE,
+            Format::Bf16 => ActivationRounding::BF16,
+            _ => ActivationRounding::F16,
+        }
     }
 
     fn kv_cache(&self, _shape: &KvShape) -> Result<KvCache> {

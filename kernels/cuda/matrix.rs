@@ -100,10 +100,7 @@ impl Part {
 fn slice_bits(n_tiles: u32, n_steps: u32) -> u32 {
     let wanted = WANTED_WARPS.div_ceil(n_tiles).next_power_of_two();
     let possible = (n_steps / LEAST_STEPS).max(1);
-    wanted
-        .min(MATMUL_MAX_SLICES)
-        .ilog2()
-        .min(possible.ilog2())
+    wanted.min(MATMUL_MAX_SLICES).ilog2().min(possible.ilog2())
 }
 
 impl Matrix {
@@ -192,7 +189,11 @@ impl Part {
 
     /// Rows of F32.
     fn rows(cuda: &Cuda, stack: &[MatrixSource<'_>], first_row: u32, n_rows: u32) -> Result<Self> {
-        let data: Vec<u8> = stack.iter().flat_map(|source| source.data).copied().collect();
+        let data: Vec<u8> = stack
+            .iter()
+            .flat_map(|source| source.data)
+            .copied()
+            .collect();
         Ok(Self {
             format: Format::F32,
             first_row,
@@ -213,10 +214,8 @@ impl Part {
     ) -> Result<()> {
         let row_bytes = source.data.len() / source.rows;
         let tile_bytes = row_bytes * MATMUL_TILE_ROWS as usize;
-        let mut staging: MutexGuard<'_, Option<Staging>> = cuda
-            .staging
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut staging: MutexGuard<'_, Option<Staging>> =
+            cuda.staging.lock().unwrap_or_else(PoisonError::into_inner);
         let staging = Staging::at_least(&mut staging, &cuda.device, tile_bytes)?;
         let chunk_bytes = staging.chunk_bytes() / tile_bytes * tile_bytes;
         let mut first_row = first;

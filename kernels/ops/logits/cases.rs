@@ -65,8 +65,8 @@ pub(crate) fn all() -> Vec<LogitsCase> {
 impl<B: Backend> Case<B> for LogitsCase {
     independent_rows!();
 
-    fn tolerance(&self, _backend: &B) -> Tolerance {
-        product_tolerance([self.format])
+    fn tolerance(&self, backend: &B) -> Tolerance {
+        product_tolerance(backend, [self.format])
     }
 
     fn cost(&self) -> Cost {

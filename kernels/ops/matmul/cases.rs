@@ -1,7 +1,7 @@
 //! The cases of `matmul`.
 
 use super::{Matmul, Norm};
-use crate::backend::Backend;
+use crate::backend::{ActivationRounding, Backend};
 use crate::error::Result;
 use crate::ops::gated::Activation;
 use crate::ops::registry::{
@@ -60,29 +60,22 @@ pub(crate) fn weight_bytes(parts: &[(Format, usize)], cols: usize) -> usize {
     parts.iter().map(bytes).sum()
 }
 
-/// The error that comes with the least exact of `formats`.
-pub(crate) fn product_tolerance(formats: impl IntoIterator<Item = Format>) -> Tolerance {
-    let of_format = |format: Format| match format {
-        Format::F32 | Format::F16 | Format::F8E4M3 => {
-            (1e-6_f32, "sums of f32 products in another order")
-        }
-        // 2^-8 at most; 0.00166 of the deviation of normal values, by numpy.
-        Format::Bf16 => (0.0017, "activations may be rounded to bf16"),
-        // A step is the largest of 32 values over 127, and the largest of these values 2.24
-        // deviations in the mean: 2.24 / 127 / √12 of one.
-        _ => (
-            0.0051,
-            "activations may be rounded to 8 bits in groups of 32",
-        ),
-    };
-    let errors = formats.into_iter().map(of_format);
-    let worst = errors.max_by(|a, b| a.0.total_cmp(&b.0));
-    let (deviation, reason) = worst.unwrap_or((0.0, "no products at all"));
+/// The error that comes with the format among `formats` for which `backend` rounds activations most.
+pub(crate) fn product_tolerance<B: Backend>(
+    backend: &B,
+    formats: impl IntoIterator<Item = Format>,
+) -> Tolerance {
+    let roundings = formats
+        .into_iter()
+        .map(|format| backend.activation_rounding(format));
+    let worst = roundings
+        .max_by(|a, b| a.deviation.total_cmp(&b.deviation))
+        .unwrap_or(ActivationRounding::NONE);
     Tolerance {
-        deviation,
+        deviation: worst.deviation,
         largest: NORMAL,
         floor: 1.0,
-        reason,
+        reason: worst.reason,
     }
 }
 
@@ -176,8 +169,8 @@ fn fused(n_rows: usize) -> Vec<MatmulCase> {
 impl<B: Backend> Case<B> for MatmulCase {
     independent_rows!();
 
-    fn tolerance(&self, _backend: &B) -> Tolerance {
-        let product = product_tolerance(self.parts.iter().map(|part| part.0));
+    fn tolerance(&self, backend: &B) -> Tolerance {
+        let product = product_tolerance(backend, self.parts.iter().map(|part| part.0));
         match self.gate {
             None => product,
             // Off by act'(g)·u·δg + act(g)·δu: below the deviation of δ in the mean over normal

@@ -108,7 +108,9 @@ pub(crate) fn run(cuda: &Cuda, op: Matmul<'_, Cuda>) -> Result<()> {
 
 /// Room for products that a gate turns into half as many outputs.
 fn gate_scratch(cuda: &Cuda, queue: &mut Queue, n_tokens: usize, rows: usize) -> Result<*mut f32> {
-    let bytes = n_tokens.saturating_mul(rows).saturating_mul(size_of::<f32>());
+    let bytes = n_tokens
+        .saturating_mul(rows)
+        .saturating_mul(size_of::<f32>());
     let scratch = queue.scratch(&cuda.device, "products before their gates", bytes)?;
     Ok(scratch.cast())
 }
@@ -270,7 +272,12 @@ unsafe fn normalise(cuda: &Cuda, queue: &mut Queue, input: &mut MatmulInput) -> 
         accumulate: 0,
     };
     // SAFETY: by the caller's contract; the scratch memory is as large as the input.
-    unsafe { queue.launch(&cuda.device, &rms_norm::cuda::launch(input.n_tokens, params)) }?;
+    unsafe {
+        queue.launch(
+            &cuda.device,
+            &rms_norm::cuda::launch(input.n_tokens, params),
+        )
+    }?;
     input.x = normalised.cast();
     input.norm_weight = std::ptr::null();
     Ok(())

@@ -153,8 +153,8 @@ pub(crate) fn all() -> Vec<MoeMatmulCase> {
 impl<B: Backend> Case<B> for MoeMatmulCase {
     independent_rows!();
 
-    fn tolerance(&self, _backend: &B) -> Tolerance {
-        product_tolerance(self.parts.iter().map(|part| part.0))
+    fn tolerance(&self, backend: &B) -> Tolerance {
+        product_tolerance(backend, self.parts.iter().map(|part| part.0))
     }
 
     fn cost(&self) -> Cost {
