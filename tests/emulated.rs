@@ -50,7 +50,14 @@ macro_rules! operations {
 }
 
 operations!(
-    embed, rms_norm, matmul, gated, logits, sample, moe_route, moe_combine
+    embed,
+    rms_norm,
+    matmul,
+    gated,
+    logits,
+    sample,
+    moe_route,
+    moe_combine
 );
 
 #[test]
