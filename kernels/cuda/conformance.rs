@@ -35,7 +35,7 @@ const fn trial(kernel: &'static str, threads: u32, inputs: [usize; 3], output: u
 }
 
 /// All of them.
-pub const TRIALS: [Trial; 14] = [
+pub const TRIALS: [Trial; 18] = [
     trial("conformance_mma_bf16", 32, [128, 64, 128], 128),
     trial("conformance_mma_f16", 32, [128, 64, 128], 128),
     trial("conformance_ldmatrix_x4", 32, [128, 32, 0], 128),
@@ -50,6 +50,10 @@ pub const TRIALS: [Trial; 14] = [
     trial("conformance_pack_words_2", 32, [64, 0, 0], 64),
     trial("conformance_pack_halves_8", 32, [128, 0, 0], 128),
     trial("conformance_streaming", 32, [128, 0, 0], 160),
+    trial("conformance_philox", 32, [128, 64, 0], 192),
+    trial("conformance_weight", 128, [128, 0, 0], 640),
+    trial("conformance_share", 128, [128, 512, 0], 512),
+    trial("conformance_sums", 128, [128, 256, 0], 768),
 ];
 
 /// The words that a kernel makes of `inputs`.

@@ -46,7 +46,7 @@ DEVICE float logit_of_key(unsigned key) {
     return __uint_as_float((key & 0x80000000u) != 0 ? key ^ 0x80000000u : ~key);
 }
 
-// ⌈share · total⌉, at least 1, for a share in 0..=1 and a total below 2^63.
+// ⌈share · total⌉, at least 1, for a share in 0..=1 and a total from 1 to 2^63.
 DEVICE Mass share_of(float share, Mass total) {
     if (share >= 1.0f) {
         return total;
@@ -61,8 +61,7 @@ DEVICE Mass share_of(float share, Mass total) {
     }
     const unsigned __int128 product = static_cast<unsigned __int128>(mantissa) * total;
     const unsigned __int128 below_one = (static_cast<unsigned __int128>(1) << shift) - 1;
-    const Mass ceiling = static_cast<Mass>((product + below_one) >> shift);
-    return ceiling > 0 ? ceiling : 1;
+    return static_cast<Mass>((product + below_one) >> shift);
 }
 
 // The point in 0..total that 64 random bits choose.

@@ -7,6 +7,7 @@
 mod copies;
 mod fragments;
 mod matrices;
+mod numbers;
 mod words;
 
 use std::collections::BTreeSet;
@@ -70,6 +71,11 @@ fn every_wrapper_does_what_the_instruction_set_says() {
     words::named_barriers_keep_pairs_of_warps_apart();
     words::packs_and_streaming_loads_move_their_words();
 
+    numbers::philox_gives_the_known_answers();
+    numbers::weights_and_keys_have_the_bits_of_the_cpu();
+    numbers::shares_have_the_bits_of_the_cpu();
+    numbers::sums_are_those_of_their_terms();
+
     let tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     let all: BTreeSet<&str> = conformance::TRIALS
         .iter()
@@ -84,10 +90,18 @@ fn every_wrapper_has_a_trial() {
     let kernels = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels/device");
     let read = |name: &str| std::fs::read_to_string(format!("{kernels}/{name}")).unwrap();
     let trials = read("conformance/conformance.cu");
-    for header in ["ptx.cuh", "memory.cuh"] {
+    let headers = [
+        "ptx.cuh",
+        "memory.cuh",
+        "fixed.cuh",
+        "philox.cuh",
+        "reduce.cuh",
+        "scan.cuh",
+    ];
+    for header in headers {
         let text = read(header);
         let names: Vec<&str> = text.lines().filter_map(wrapper).collect();
-        assert!(names.len() >= 4, "{header}: {names:?}");
+        assert!(!names.is_empty(), "{header} has no functions");
         for name in names {
             let called = [format!("{name}("), format!("{name}<")];
             assert!(

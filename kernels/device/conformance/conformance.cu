@@ -1,10 +1,15 @@
-// A kernel for each wrapper of device/ptx.cuh and device/memory.cuh, which applies it to given
-// words: tests compare with what the PTX ISA says, on a GPU or on the emulated device.
+// A kernel for each wrapper of device/ptx.cuh and device/memory.cuh, and for the functions that
+// kernels share, which applies it to given words: tests compare with what the PTX ISA or the
+// function's source says, on a GPU or on the emulated device.
 //
 // One block. Bound by nothing: each runs once, in a test.
 
+#include "device/fixed.cuh"
 #include "device/memory.cuh"
+#include "device/philox.cuh"
 #include "device/ptx.cuh"
+#include "device/reduce.cuh"
+#include "device/scan.cuh"
 
 constexpr unsigned CONFORMANCE_THREADS = 128;
 // What shared memory holds before a copy.
@@ -175,4 +180,58 @@ KERNEL(conformance_streaming, ConformanceParams, WARP_LANES, 1) {
     params.out[lane * 5 + 2] = words.y;
     params.out[lane * 5 + 3] = words.z;
     params.out[lane * 5 + 4] = words.w;
+}
+
+DEVICE unsigned long long long_word(const unsigned *words) {
+    return words[0] | static_cast<unsigned long long>(words[1]) << 32;
+}
+
+DEVICE void put_long_word(unsigned *words, unsigned long long value) {
+    words[0] = static_cast<unsigned>(value);
+    words[1] = static_cast<unsigned>(value >> 32);
+}
+
+// 32 threads. a: a counter of 4 words each; b: a key of 2; out: the 4 random words, then the noise
+// of the key as seed and the counter's first words as position, low word first as everywhere.
+KERNEL(conformance_philox, ConformanceParams, WARP_LANES, 1) {
+    const unsigned *a = params.a + threadIdx.x * 4, *b = params.b + threadIdx.x * 2;
+    unsigned *out = params.out + threadIdx.x * 6;
+    const PhiloxWords random = philox4x32({{a[0], a[1], a[2], a[3]}}, b[0], b[1]);
+    for (unsigned i = 0; i < 4; ++i) {
+        out[i] = random.word[i];
+    }
+    put_long_word(out + 4, philox_noise(long_word(b), long_word(a)));
+}
+
+// 128 threads, a number each. out: its weight, exp(x) · 2^24, its key and the logit of that.
+KERNEL(conformance_weight, ConformanceParams, CONFORMANCE_THREADS, 1) {
+    const float x = __uint_as_float(params.a[threadIdx.x]);
+    unsigned *out = params.out + threadIdx.x * 5;
+    put_long_word(out, weight(x));
+    out[2] = __float_as_uint(scaled_exp(x, 24));
+    out[3] = order_key(x);
+    out[4] = __float_as_uint(logit_of_key(out[3]));
+}
+
+// 128 threads. a: a share each; b: a total and noise; out: the share's mass and the point.
+KERNEL(conformance_share, ConformanceParams, CONFORMANCE_THREADS, 1) {
+    const float share = __uint_as_float(params.a[threadIdx.x]);
+    const Mass total = long_word(params.b + threadIdx.x * 4);
+    unsigned *out = params.out + threadIdx.x * 4;
+    put_long_word(out, share_of(share, total));
+    put_long_word(out + 2, point_in(total, long_word(params.b + threadIdx.x * 4 + 2)));
+}
+
+// 128 threads. a: a number each; b: a mass each; out: the numbers' sum over the warp and over the
+// block, the masses' over the threads below and over the block.
+KERNEL(conformance_sums, ConformanceParams, CONFORMANCE_THREADS, 1) {
+    __shared__ float scratch[WARP_LANES];
+    __shared__ unsigned long long mass_scratch[WARP_LANES];
+    const float number = __uint_as_float(params.a[threadIdx.x]);
+    unsigned *out = params.out + threadIdx.x * 6;
+    out[0] = __float_as_uint(warp_sum(number));
+    out[1] = __float_as_uint(block_sum(number, scratch));
+    const BlockPrefix prefix = block_prefix(long_word(params.b + threadIdx.x * 2), mass_scratch);
+    put_long_word(out + 2, prefix.before);
+    put_long_word(out + 4, prefix.total);
 }
