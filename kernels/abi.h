@@ -11,12 +11,15 @@
 
 #include "device/batch.h"
 #include "device/conformance/params.h"
+#include "device/kv.h"
+#include "ops/attention/params.h"
 #include "ops/embed/params.h"
 #include "ops/gated/params.h"
 #include "ops/matmul/params.h"
 #include "ops/moe_combine/params.h"
 #include "ops/moe_route/params.h"
 #include "ops/rms_norm/params.h"
+#include "ops/rope_append/params.h"
 #include "ops/sample/params.h"
 
 #endif

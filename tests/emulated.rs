@@ -53,6 +53,8 @@ operations!(
     embed,
     rms_norm,
     matmul,
+    rope_append,
+    attention,
     gated,
     logits,
     sample,

@@ -6,14 +6,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::array::{Buffer, DeviceArray};
 use super::device::Device;
 use super::error::CudaError;
+use super::kv::{self, KvCache, KvType};
 use super::matrix::Matrix;
 use super::queue::Queue;
 use super::staging::Staging;
-use crate::backend::{ActivationRounding, Array, Backend, KvShape, MatrixSource, RouteShape};
+use crate::backend::{
+    ActivationRounding, Array, Backend, KvRounding, KvShape, MatrixSource, RouteShape,
+};
 use crate::error::{Error, Result};
 use crate::ops::moe_route::cuda::Routes;
 use crate::ops::{
-    attention::Attention,
+    attention::{self, Attention},
     embed::{self, Embed},
     gated::{self, Gated},
     logits::{self, Logits},
@@ -22,7 +25,7 @@ use crate::ops::{
     moe_matmul::{Experts, MoeMatmul},
     moe_route::{self, MoeRoute},
     rms_norm::{self, RmsNorm},
-    rope_append::RopeAppend,
+    rope_append::{self, RopeAppend},
     sample::{self, Sample, Sampled},
 };
 use crate::quant::Format;
@@ -32,6 +35,7 @@ use crate::quant::Format;
 pub struct Cuda {
     pub(crate) device: Device,
     queue: Mutex<Queue>,
+    kv_type: KvType,
     pub(crate) sampling: sample::cuda::Kept,
     /// Locked before the queue, by whoever needs both.
     pub(crate) staging: Mutex<Option<Staging>>,
@@ -46,9 +50,17 @@ impl Cuda {
         Ok(Self {
             device: Device::open(ordinal)?,
             queue: Mutex::default(),
+            kv_type: KvType::default(),
             sampling: Mutex::default(),
             staging: Mutex::default(),
         })
+    }
+
+    /// Has the caches that are made from now on store keys and values so; [`KvType::Bf16`] is
+    /// what they do otherwise.
+    #[must_use]
+    pub fn with_kv(self, kv_type: KvType) -> Self {
+        Self { kv_type, ..self }
     }
 
     /// The GPU.
@@ -69,16 +81,6 @@ fn missing<T>(op: &str) -> Result<T> {
         device: "cuda".to_owned(),
         detail: format!("{op} has no kernel"),
     })
-}
-
-/// The cache of keys and values on a GPU.
-#[derive(Debug)]
-pub struct KvCache(KvShape);
-
-impl crate::backend::CacheShape for KvCache {
-    fn shape(&self) -> &KvShape {
-        &self.0
-    }
 }
 
 impl Backend for Cuda {
@@ -130,12 +132,16 @@ impl Backend for Cuda {
         }
     }
 
-    fn kv_cache(&self, _shape: &KvShape) -> Result<KvCache> {
-        missing("kv_cache")
+    fn kv_cache(&self, shape: &KvShape) -> Result<KvCache> {
+        KvCache::new(&self.device, shape, self.kv_type)
     }
 
-    fn kv_bytes(&self, _shape: &KvShape) -> usize {
-        0
+    fn kv_bytes(&self, shape: &KvShape) -> usize {
+        kv::bytes(shape, self.kv_type).unwrap_or(usize::MAX)
+    }
+
+    fn kv_rounding(&self) -> KvRounding {
+        self.kv_type.rounding()
     }
 
     fn experts(&self, _experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts<Matrix>> {
@@ -171,12 +177,12 @@ impl Backend for Cuda {
 
     fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("rope_append")
+        rope_append::cuda::run(self, op)
     }
 
     fn attention(&self, op: Attention<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("attention")
+        attention::cuda::run(self, op)
     }
 
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {

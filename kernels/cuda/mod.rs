@@ -24,6 +24,8 @@ mod error;
 #[cfg(feature = "cuda")]
 mod image;
 #[cfg(feature = "cuda")]
+pub(crate) mod kv;
+#[cfg(feature = "cuda")]
 pub(crate) mod layout;
 #[cfg(feature = "cuda")]
 pub(crate) mod matrix;
@@ -35,10 +37,12 @@ mod staging;
 #[cfg(feature = "cuda")]
 pub use array::Buffer;
 #[cfg(feature = "cuda")]
-pub use backend::{Cuda, KvCache};
+pub use backend::Cuda;
 #[cfg(feature = "cuda")]
 pub use device::Device;
 pub use error::CudaError;
+#[cfg(feature = "cuda")]
+pub use kv::{KvCache, KvType};
 #[cfg(feature = "cuda")]
 pub use matrix::Matrix;
 

@@ -41,6 +41,8 @@ pub(crate) struct Queue {
     scratch: HashMap<&'static str, DeviceArray<u8>>,
     indices: HashMap<&'static str, (Vec<u32>, DeviceArray<u32>)>,
     batch: DeviceBatch,
+    /// Arrays that never change, and what is in them.
+    constants: Vec<(Vec<u32>, DeviceArray<f32>)>,
 }
 
 /// A kernel on the device and the dynamic shared memory it may use.
@@ -158,5 +160,23 @@ impl Queue {
     /// What the driver says.
     pub(crate) fn batch(&mut self, device: &Device, batch: &Batch) -> Result<BatchArrays> {
         self.batch.update(device, batch)
+    }
+
+    /// `values` in device memory, for as long as the queue is: for the few short arrays that a
+    /// model hands over with every launch. Null for none.
+    ///
+    /// # Errors
+    /// As [`scratch`](Self::scratch).
+    pub(crate) fn constants(&mut self, device: &Device, values: &[f32]) -> Result<*const f32> {
+        // As bits: a NaN is not equal to itself.
+        let bits = bytemuck::cast_slice::<f32, u32>(values);
+        let known = self.constants.iter().find(|(held, _)| held == bits);
+        if let Some((_, array)) = known {
+            return Ok(array.pointer().cast_const());
+        }
+        let array = DeviceArray::upload(device, "constants", values)?;
+        let pointer = array.pointer().cast_const();
+        self.constants.push((bits.to_vec(), array));
+        Ok(pointer)
     }
 }

@@ -16,6 +16,8 @@
 
 pub mod cases;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub(crate) mod reference;
 
 use crate::backend::{Backend, Batch};

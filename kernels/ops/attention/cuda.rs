@@ -1,0 +1,240 @@
+//! `attention` on a GPU. Spans of few rows are decoded: a launch with a block for each split of
+//! the context, and one that merges the splits. The other spans have a launch of their own. A
+//! row's bits do not depend on which way it goes.
+
+use cudarc::driver::DeviceRepr;
+
+use super::{Attention, Mask, OP};
+use crate::backend::Span;
+use crate::cuda::Cuda;
+use crate::cuda::abi::{
+    ATTENTION_DECODE_ROWS, ATTENTION_LINES, ATTENTION_MERGE_HEADS, ATTENTION_SPLIT_PAGES,
+    AttentionParams, KV_PAGE_TOKENS,
+};
+use crate::cuda::kv::KvType;
+use crate::cuda::queue::{Launch, Queue};
+use crate::error::Result;
+use crate::ops::{narrow, shape_error};
+
+/// `log2 e`: scores are exponents of two.
+const LOG2_E: f32 = std::f32::consts::LOG2_E;
+/// What stands for a window or block that no sequence fills.
+const UNBOUNDED: usize = 1 << 31;
+
+// SAFETY: plain data, its layout checked against the kernels' compiler when it was generated.
+unsafe impl DeviceRepr for AttentionParams {}
+
+/// How a kernel cuts its work: warps of different lines, and warps that share lines.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    line_warps: u32,
+    column_warps: u32,
+}
+
+/// The kernels for heads of one width, by how keys and values are stored.
+struct Kernels {
+    width: usize,
+    /// Of up to 16 lines a block.
+    narrow: [&'static str; 2],
+    wide: [&'static str; 2],
+    wide_cut: Cut,
+    prefill: [&'static str; 2],
+    prefill_cut: Cut,
+}
+
+const NARROW_CUT: Cut = Cut {
+    line_warps: 1,
+    column_warps: 4,
+};
+
+macro_rules! kernels {
+    ($($width:literal: $wide:expr, $prefill:expr;)*) => {
+        [$(Kernels {
+            width: $width,
+            narrow: [
+                concat!("attention_decode_", $width, "_bf16"),
+                concat!("attention_decode_", $width, "_int8"),
+            ],
+            wide: [
+                concat!("attention_decode_", $width, "_bf16_wide"),
+                concat!("attention_decode_", $width, "_int8_wide"),
+            ],
+            wide_cut: Cut { line_warps: $wide.0, column_warps: $wide.1 },
+            prefill: [
+                concat!("attention_prefill_", $width, "_bf16"),
+                concat!("attention_prefill_", $width, "_int8"),
+            ],
+            prefill_cut: Cut { line_warps: $prefill.0, column_warps: $prefill.1 },
+        }),*]
+    };
+}
+
+/// The lists in the kernels' sources.
+const KERNELS: [Kernels; 7] = kernels! {
+    32: (4, 2), (4, 1);
+    64: (4, 2), (4, 1);
+    80: (4, 2), (4, 1);
+    96: (4, 2), (4, 1);
+    128: (4, 2), (4, 1);
+    192: (2, 4), (2, 2);
+    256: (2, 4), (2, 2);
+};
+
+impl Cut {
+    fn lines(self) -> u32 {
+        ATTENTION_LINES * self.line_warps
+    }
+
+    fn threads(self) -> u32 {
+        32 * self.line_warps * self.column_warps
+    }
+
+    /// Dynamic shared memory, as `Shape` and `Memory` in `tile.cuh` count it.
+    fn shared_bytes(self, width: u32, element: KvType) -> u32 {
+        let rows = 2 * KV_PAGE_TOKENS;
+        let tile = rows * width * 2;
+        let stages = match width {
+            ..=64 => 4,
+            ..=192 => 3,
+            _ => 2,
+        };
+        let pages = match element {
+            KvType::Bf16 => stages * tile,
+            KvType::Int8 => stages * rows * (width + 4) + tile,
+        };
+        let scores = match self.column_warps {
+            1 => 0,
+            _ => self.lines() * (KV_PAGE_TOKENS + 8) * 4,
+        };
+        self.lines() * width * 2 + pages + scores
+    }
+}
+
+pub(crate) fn run(cuda: &Cuda, op: Attention<'_, Cuda>) -> Result<()> {
+    let width = op.kv.width(op.layer);
+    let kernels = KERNELS.iter().find(|kernels| kernels.width == width);
+    let kernels = kernels
+        .ok_or_else(|| shape_error(OP, format!("heads of {width} elements have no kernels")))?;
+    let mut queue = cuda.queue();
+    let mut params = params(cuda, &mut queue, &op)?;
+    let (decoded, others): (Vec<&Span>, Vec<&Span>) =
+        (op.batch.spans.iter()).partition(|span| span.rows.len() <= ATTENTION_DECODE_ROWS as usize);
+    if decoded.iter().any(|span| !span.rows.is_empty()) {
+        decode(cuda, &mut queue, &op, kernels, &mut params)?;
+    }
+    let cut = kernels.prefill_cut;
+    let group = op.n_heads / op.n_kv_heads;
+    let tiles = |span: &&Span| (span.rows.len() * group).div_ceil(cut.lines() as usize);
+    let launch = Launch {
+        module: "attention_prefill",
+        kernel: kernels.prefill[op.kv.element() as usize],
+        grid: (
+            narrow(OP, others.iter().map(tiles).sum())?,
+            params.n_kv_heads,
+            1,
+        ),
+        threads: cut.threads(),
+        shared_bytes: cut.shared_bytes(params.kv.width, op.kv.element()),
+        params,
+    };
+    // SAFETY: the arrays are as long as the shape says, the pages are in the cache, `out` is
+    // borrowed alone, and block and shared memory are what the kernel's shape asks for.
+    unsafe { queue.launch(&cuda.device, &launch) }
+}
+
+fn params(cuda: &Cuda, queue: &mut Queue, op: &Attention<'_, Cuda>) -> Result<AttentionParams> {
+    let (window, block) = match op.mask {
+        Mask::Causal => (UNBOUNDED, 1),
+        Mask::Window(n) => (n, 1),
+    };
+    let (inner, outer) = match op.soft_cap {
+        Some(cap) => (op.scale / cap, cap * LOG2_E),
+        None => (0.0, op.scale * LOG2_E),
+    };
+    Ok(AttentionParams {
+        qkv: op.qkv.0.pointer(),
+        out: op.out.0.pointer(),
+        batch: queue.batch(&cuda.device, op.batch)?,
+        kv: op.kv.layer(op.layer),
+        n_heads: narrow(OP, op.n_heads)?,
+        n_kv_heads: narrow(OP, op.n_kv_heads)?,
+        window: window.min(UNBOUNDED) as u32,
+        block: block.min(UNBOUNDED) as u32,
+        inner,
+        outer,
+        sums: std::ptr::null_mut(),
+        totals: std::ptr::null_mut(),
+        decode_rows: 0,
+        line_tiles: 1,
+    })
+}
+
+/// Launches what the spans of few rows need. The grids follow the numbers of rows and the
+/// lengths of block tables, so they are the same from step to step.
+fn decode(
+    cuda: &Cuda,
+    queue: &mut Queue,
+    op: &Attention<'_, Cuda>,
+    kernels: &Kernels,
+    params: &mut AttentionParams,
+) -> Result<()> {
+    let spans = &op.batch.spans;
+    let rows = spans.iter().map(|span| span.rows.len());
+    let rows = rows.filter(|&n| n <= ATTENTION_DECODE_ROWS as usize).max();
+    let pages = spans.iter().map(|span| span.block_table.len());
+    let split_pages = ATTENTION_SPLIT_PAGES as usize;
+    let n_splits = pages.clone().max().unwrap_or(0).div_ceil(split_pages);
+    params.decode_rows = narrow(OP, rows.unwrap_or(0))?;
+
+    let lines = narrow(OP, op.n_heads / op.n_kv_heads)?.saturating_mul(params.decode_rows);
+    let (names, cut) = match lines <= NARROW_CUT.lines() {
+        true => (kernels.narrow, NARROW_CUT),
+        false => (kernels.wide, kernels.wide_cut),
+    };
+    params.line_tiles = lines.div_ceil(cut.lines());
+    if n_splits > 1 {
+        let slots = pages.sum::<usize>() / split_pages + spans.len();
+        let states = slots * rows.unwrap_or(0) * op.n_heads;
+        let floats = |n: usize| n.saturating_mul(states).saturating_mul(size_of::<f32>());
+        let sums = floats(kernels.width);
+        let base = queue.scratch(
+            &cuda.device,
+            "attention states",
+            sums.saturating_add(floats(2)),
+        )?;
+        params.sums = base.cast();
+        params.totals = base.wrapping_add(sums).cast();
+    }
+    let launch = Launch {
+        module: "attention_decode",
+        kernel: names[op.kv.element() as usize],
+        grid: (
+            narrow(OP, n_splits)?,
+            params.n_kv_heads.saturating_mul(params.line_tiles),
+            narrow(OP, spans.len())?,
+        ),
+        threads: cut.threads(),
+        shared_bytes: cut.shared_bytes(params.kv.width, op.kv.element()),
+        params: *params,
+    };
+    // SAFETY: as for the launch in `run`; the scratch has a state for every row, head and split
+    // of every span.
+    unsafe { queue.launch(&cuda.device, &launch) }?;
+    if n_splits <= 1 {
+        return Ok(());
+    }
+    let merge = Launch {
+        module: "attention_decode",
+        kernel: "attention_merge",
+        grid: (
+            narrow(OP, op.batch.n_rows())?,
+            params.n_heads.div_ceil(ATTENTION_MERGE_HEADS),
+            1,
+        ),
+        threads: 32 * ATTENTION_MERGE_HEADS,
+        shared_bytes: 0,
+        params: *params,
+    };
+    // SAFETY: as above; every state that is read was written by the launch before.
+    unsafe { queue.launch(&cuda.device, &merge) }
+}

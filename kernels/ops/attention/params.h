@@ -1,0 +1,38 @@
+/* Parameters of attention_decode.cu and attention_prefill.cu. */
+#ifndef ONWARD_ATTENTION_PARAMS_H
+#define ONWARD_ATTENTION_PARAMS_H
+
+#include "device/batch.h"
+#include "device/kv.h"
+
+enum {
+    /* Pages of a split, whose positions are attended to from an empty state. */
+    ATTENTION_SPLIT_PAGES = 8,
+    /* Rows of a span up to which it is decoded: split by split, each in a block of its own. */
+    ATTENTION_DECODE_ROWS = 16,
+    /* Query lines that share a tensor core operand. */
+    ATTENTION_LINES = 16,
+    /* Heads of a row that a block of the merge takes, a warp each. */
+    ATTENTION_MERGE_HEADS = 4
+};
+
+typedef struct AttentionParams {
+    const float *qkv; /* [n_rows, (n_heads + 2 n_kv_heads) · head_dim] */
+    float *out;       /* [n_rows, n_heads · head_dim] */
+    BatchArrays batch;
+    KvLayer kv;
+    unsigned n_heads;
+    unsigned n_kv_heads;
+    unsigned window; /* positions that a row sees back from its own */
+    unsigned block;  /* a row sees up to the end of its block of so many positions */
+    /* score = outer · tanh(inner · q·k), or outer · q·k where inner is 0; in powers of two */
+    float inner;
+    float outer;
+    /* Of the splits of decoded spans, [slots, decode_rows, n_heads]: */
+    float *sums;          /* [.., width]: weighted sums of the values */
+    float *totals;        /* [.., 2]: the reference score, the sum of the weights */
+    unsigned decode_rows; /* rows of a slot, no fewer than any decoded span has */
+    unsigned line_tiles;  /* blocks that a decoded span's lines take */
+} AttentionParams;
+
+#endif
