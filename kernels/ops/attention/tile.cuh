@@ -95,18 +95,21 @@ template <class S>
 DEVICE void stage_queries(const AttentionParams &params, const Lines &lines, unsigned char *to) {
     const unsigned head_dim = params.kv.head_dim;
     const size_t row_width = static_cast<size_t>(params.n_heads + 2 * params.n_kv_heads) * head_dim;
-    for (unsigned i = threadIdx.x; i < S::N_LINES * S::CHUNKS; i += S::N_THREADS) {
-        const unsigned line = lines.first + i / S::CHUNKS, chunk = i % S::CHUNKS;
-        Pack<uint32_t, 4> words = {};
+    // Half a chunk at a time: 16 bytes of f32, so that neighbours read side by side.
+    for (unsigned i = threadIdx.x; i < 2 * S::N_LINES * S::CHUNKS; i += S::N_THREADS) {
+        const unsigned chunk = i / 2 % S::CHUNKS, half = i % 2, staged = i / 2 / S::CHUNKS;
+        const unsigned line = lines.first + staged;
+        Pack<uint32_t, 2> words = {};
         if (line < lines.end && chunk * KV_CHUNK < head_dim) {
             const float *query = params.qkv + lines.batch_row(line) * row_width +
-                                 static_cast<size_t>(lines.head(line)) * head_dim + chunk * KV_CHUNK;
-            const auto low = load_pack<4>(query), high = load_pack<4>(query + 4);
-            words = {{pack_bf16(low.lane[0], low.lane[1]), pack_bf16(low.lane[2], low.lane[3]),
-                      pack_bf16(high.lane[0], high.lane[1]), pack_bf16(high.lane[2], high.lane[3])}};
+                                 static_cast<size_t>(lines.head(line)) * head_dim +
+                                 chunk * KV_CHUNK + half * (KV_CHUNK / 2);
+            const auto values = load_pack<4>(query);
+            words = {{pack_bf16(values.lane[0], values.lane[1]),
+                      pack_bf16(values.lane[2], values.lane[3])}};
         }
-        unsigned char *chunk_at = to + kv_chunk_offset(i / S::CHUNKS, chunk, S::CHUNKS);
-        store_pack<4>(reinterpret_cast<uint32_t *>(chunk_at), words);
+        unsigned char *chunk_at = to + kv_chunk_offset(staged, chunk, S::CHUNKS);
+        store_pack<2>(reinterpret_cast<uint32_t *>(chunk_at) + 2 * half, words);
     }
 }
 
