@@ -59,7 +59,7 @@ DEVICE End end_of_mass(const Row &row, SampleShared &shared) {
     SampleSearch &cut = row.work->cut;
     const unsigned prefix = cut.prefix;
     for (unsigned key = threadIdx.x; key < SAMPLE_KEYS; key += SAMPLE_THREADS) {
-        shared.key_weights[key] = tempered(row, logit_of_key(prefix * SAMPLE_KEYS + key));
+        shared.search.key_weights[key] = tempered(row, logit_of_key(prefix * SAMPLE_KEYS + key));
     }
     __syncthreads();
     find_bucket<2>(cut, shared, [&](unsigned key) {
@@ -67,7 +67,7 @@ DEVICE End end_of_mass(const Row &row, SampleShared &shared) {
         for (unsigned tile = 0; tile < row.arrays.n_tiles; ++tile) {
             n_tokens += tiles.keys[tile * SAMPLE_KEYS + key];
         }
-        return n_tokens * shared.key_weights[key];
+        return n_tokens * shared.search.key_weights[key];
     });
     const unsigned last = cut.prefix % SAMPLE_KEYS;
     reduce_tiles(
@@ -75,7 +75,7 @@ DEVICE End end_of_mass(const Row &row, SampleShared &shared) {
         [&](unsigned tile, unsigned lane, Mass &mass, Mass &ties) {
             const unsigned *keys = tiles.keys + tile * SAMPLE_KEYS;
             for (unsigned key = lane; key < SAMPLE_KEYS; key += WARP_LANES) {
-                mass += key > last ? keys[key] * drawable(row, shared.key_weights[key]) : 0;
+                mass += key > last ? keys[key] * drawable(row, shared.search.key_weights[key]) : 0;
                 ties += key == last ? keys[key] : 0;
             }
         },
@@ -83,7 +83,7 @@ DEVICE End end_of_mass(const Row &row, SampleShared &shared) {
             tiles.mass[tile] += mass;
             tiles.ties[tile] = ties;
         });
-    const Mass of_one = shared.key_weights[last];
+    const Mass of_one = shared.search.key_weights[last];
     const Mass missing = cut.missing;
     __syncthreads();
     return {cut.prefix, (missing + of_one - 1) / of_one};

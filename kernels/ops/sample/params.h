@@ -51,6 +51,7 @@ typedef struct SampleSlot {
     unsigned is_live;   /* 0: steps pass the slot by */
     unsigned n_stops;
     unsigned stops[SAMPLE_MAX_STOPS]; /* tokens that finish the sequence */
+    unsigned unused[2];               /* to a multiple of 16 bytes, as all that is copied whole */
 } SampleSlot;
 
 typedef struct SampleBias {
@@ -83,11 +84,11 @@ typedef struct SampleSearch {
 
 /* What the blocks of a row tell one another. All zero between steps. */
 typedef struct SampleWork {
+    SampleSearch cut;            /* where top-k or the nucleus ends */
+    SampleSearch top;            /* where the list of most probable tokens ends */
     unsigned long long argmax;   /* greatest (key << 32 | ~token) of the adjusted logits */
     unsigned long long raw_mass; /* of the raw logits at temperature 1 */
     unsigned long long mass;     /* of the adjusted logits at the row's temperature */
-    SampleSearch cut;            /* where top-k or the nucleus ends */
-    SampleSearch top;            /* where the list of most probable tokens ends */
     unsigned raw_max_key;
     unsigned raw_broken; /* ~token of the first that is NaN or +inf */
     unsigned broken;     /* likewise after penalties and biases */
@@ -96,6 +97,7 @@ typedef struct SampleWork {
     unsigned status;
     float raw_max;
     float max; /* of the adjusted logits */
+    unsigned unused[2];
 } SampleWork;
 
 /* Where everything lies. Nothing here changes while a state lives. */

@@ -20,7 +20,11 @@ struct SampleShared {
             unsigned keys[SAMPLE_KEYS];
             unsigned top_ties[SAMPLE_TILE / 32];
         } tile;
-        Mass key_weights[SAMPLE_KEYS];
+        struct {
+            // A gap after what each thread sums up keeps the threads in different banks.
+            Mass amounts[SAMPLE_BUCKETS + SAMPLE_THREADS];
+            Mass key_weights[SAMPLE_KEYS];
+        } search;
         float logits[SAMPLE_TILE + SAMPLE_TILE / 32];
     };
     Mass scratch[WARP_LANES];
@@ -141,12 +145,18 @@ DEVICE bool is_last_block(const Row &row, SampleShared &shared) {
 // amount(bucket) is called once for each.
 template <int LEVEL, class Amount>
 DEVICE void find_bucket(SampleSearch &search, SampleShared &shared, Amount amount) {
-    constexpr unsigned EACH = Digit<LEVEL>::EACH, HIGHEST = Digit<LEVEL>::BUCKETS - 1;
-    const unsigned first = HIGHEST - threadIdx.x * EACH;
+    constexpr unsigned EACH = Digit<LEVEL>::EACH, BUCKETS = Digit<LEVEL>::BUCKETS;
+    Mass *amounts = shared.search.amounts;
+    for (unsigned bucket = threadIdx.x; bucket < BUCKETS; bucket += SAMPLE_THREADS) {
+        amounts[bucket + bucket / EACH] = amount(bucket);
+    }
+    __syncthreads();
+    const unsigned thread_from_top = SAMPLE_THREADS - 1 - threadIdx.x;
+    const unsigned first = thread_from_top * EACH + EACH - 1;
     Mass own[EACH], sum = 0;
 #pragma unroll
     for (unsigned i = 0; i < EACH; ++i) {
-        own[i] = amount(first - i);
+        own[i] = amounts[first - i + thread_from_top];
         sum += own[i];
     }
     const Mass missing = search.missing;

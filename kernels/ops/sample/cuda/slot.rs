@@ -145,6 +145,7 @@ fn slot_of(start: &SampleStart<'_>, n_history: usize, vocab: usize) -> SampleSlo
         is_live: u32::from(start.max_tokens > 0),
         n_stops: clamp(start.stops.len()),
         stops,
+        unused: [0; 2],
     }
 }
 
