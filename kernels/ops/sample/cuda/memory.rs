@@ -38,8 +38,9 @@ plain_data!(
 /// How much a [`SampleState`](super::SampleState) holds.
 ///
 /// A slot takes `4 · vocab` bytes for the counts of the penalties (unless `history` is 0), a
-/// `vocab / 4` for bits, and its history, biases and ring; a row `vocab / 2` for the last bits of
-/// keys, `20 KiB` of histograms and `4 · min(vocab, top_k · ⌈vocab / 8192⌉)` of candidates.
+/// quarter of `vocab` for bits, and its history, biases and ring; a row half of `vocab` for the
+/// last bits of keys, 32 KiB of histograms, and four bytes for each of `min(top_k, 8192)`
+/// candidates in each 8192 tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleShape {
     /// Sequences.
