@@ -260,7 +260,7 @@ fn adjusted_logits_have_the_bits_of_the_cpu() {
 /// Each kind of error on its own and two at once, beside rows that are sound.
 #[test]
 fn rows_that_cannot_be_drawn_say_what_the_cpu_says() {
-    const VOCAB: usize = 9000;
+    const VOCAB: usize = BROKEN_VOCAB;
     let bias = |logit_bias| SamplingParams {
         logit_bias,
         ..plain(1.0)
@@ -293,7 +293,7 @@ fn rows_that_cannot_be_drawn_say_what_the_cpu_says() {
     };
     let none = || vec![f32::NEG_INFINITY; VOCAB];
     let (open, closed, short) = (vec![!0u32; 282], vec![0u32; 282], vec![!0u32; 281]);
-    let cases: Vec<(Vec<f32>, &SamplingParams, Vec<u32>, Option<&Vec<u32>>)> = vec![
+    assert_refused(&[
         (normal(), &sound, vec![], None),
         (nan(), &sound, vec![], None),
         (with(0, f32::INFINITY), &sound, vec![], None),
@@ -311,7 +311,16 @@ fn rows_that_cannot_be_drawn_say_what_the_cpu_says() {
         (nan(), &penalty, vec![1, 9000], Some(&short)),
         (none(), &beyond, vec![], Some(&closed)),
         (normal(), &sound, vec![], Some(&open)),
-    ];
+    ]);
+}
+
+/// Logits, parameters, history and mask of a row.
+type BrokenRow<'a> = (Vec<f32>, &'a SamplingParams, Vec<u32>, Option<&'a Vec<u32>>);
+
+const BROKEN_VOCAB: usize = 9000;
+
+/// All but two of the rows have errors, those of the CPU.
+fn assert_refused(cases: &[BrokenRow<'_>]) {
     for schedule in 0..SCHEDULES.len() {
         let (_, cuda) = device(schedule);
         // The second time the device has seen these errors.
@@ -326,9 +335,9 @@ fn rows_that_cannot_be_drawn_say_what_the_cpu_says() {
                     allowed: mask.map(Vec::as_slice),
                 })
                 .collect();
-            let errors = on(&cuda, &logits, VOCAB, &rows, n_top);
+            let errors = on(&cuda, &logits, BROKEN_VOCAB, &rows, n_top);
             assert_eq!(errors.iter().filter(|result| result.is_err()).count(), 15);
-            assert_equal(&cuda, &logits, VOCAB, &rows, n_top);
+            assert_equal(&cuda, &logits, BROKEN_VOCAB, &rows, n_top);
         }
     }
 }

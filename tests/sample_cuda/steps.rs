@@ -303,21 +303,6 @@ fn what_does_not_fit_is_refused() {
     let short: Buffer = cuda.buffer(VOCAB).unwrap();
     assert!(sentence(state.step(&cuda, &short, 2)).contains("logits"));
     assert!(sentence(state.step(&cuda, &short, 7)).contains("7 rows are more than 6"));
-
-    // Nothing has begun, so a step draws nothing; then more than the ring holds.
-    let logits = cuda.upload(&logits_of_rows(1).concat()).unwrap();
-    state.set_rows(&cuda, &ROWS).unwrap();
-    state.step(&cuda, &logits, ROWS.len()).unwrap();
-    assert!(state.read(&cuda, &[0]).unwrap()[0].is_empty());
-    state.start(&cuda, &[0], &[sequence.start()]).unwrap();
-    for _ in 0..9 {
-        state.step(&cuda, &logits, ROWS.len()).unwrap();
-    }
-    let overrun = state.read(&cuda, &[0]).unwrap_err().to_string();
-    assert!(
-        overrun.contains("9 tokens overran a ring of 8"),
-        "{overrun}"
-    );
     for (vocab, n_top) in [(0, 1), ((1 << 20) + 1, 1), (10, 257)] {
         let shape = SampleShape {
             vocab,
@@ -326,4 +311,23 @@ fn what_does_not_fit_is_refused() {
         };
         assert!(SampleState::new(&cuda, &shape).is_err());
     }
+}
+
+#[test]
+fn a_slot_draws_from_its_start_until_its_ring_overflows() {
+    let (_, cuda) = device(0);
+    let mut state = SampleState::new(&cuda, &SHAPE).unwrap();
+    let logits = cuda.upload(&logits_of_rows(1).concat()).unwrap();
+    state.set_rows(&cuda, &ROWS).unwrap();
+    state.step(&cuda, &logits, ROWS.len()).unwrap();
+    assert!(state.read(&cuda, &[0]).unwrap()[0].is_empty());
+    state.start(&cuda, &[0], &[sequences()[0].start()]).unwrap();
+    for _ in 0..9 {
+        state.step(&cuda, &logits, ROWS.len()).unwrap();
+    }
+    let overrun = state.read(&cuda, &[0]).unwrap_err().to_string();
+    assert!(
+        overrun.contains("9 tokens overran a ring of 8"),
+        "{overrun}"
+    );
 }
