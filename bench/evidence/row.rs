@@ -135,10 +135,12 @@ fn count<K: Ord>(items: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
     counts
 }
 
-/// The part of `matmul_<format>_decode…` that names the format.
+/// The part of `matmul_<format>_decode` or `moe_<format>_decode` that names the format.
 pub fn decode_name(kernel: &str) -> Option<&str> {
-    let (format, _) = kernel.strip_prefix("matmul_")?.split_once("_decode")?;
-    Some(format)
+    let rest = ["matmul_", "moe_"]
+        .iter()
+        .find_map(|operation| kernel.strip_prefix(operation))?;
+    rest.strip_suffix("_decode")
 }
 
 /// The format of a decode matmul's weights.
@@ -159,11 +161,12 @@ fn decode(kernel: &Kernel, format: Format) -> Option<Decode> {
     })
 }
 
-/// The share of the mma's that multiply weights: the minima of 256 weights of a K-quant take one
-/// beside sixteen.
+/// The share of the mma's that multiply weights: minima take one beside sixteen in a K-quant's
+/// record of four steps, beside four in a record of one.
 fn weight_share(format: Format) -> f64 {
     match format {
         Format::Q4K | Format::Q5K => 16.0 / 17.0,
+        Format::Q4_1 | Format::Q5_1 => 4.0 / 5.0,
         _ => 1.0,
     }
 }
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn a_decode_matmul_is_known_by_its_name() {
         assert_eq!(decode_format("matmul_q4_k_decode"), Some(Format::Q4K));
-        assert_eq!(decode_format("matmul_bf16_decode_8"), Some(Format::Bf16));
+        assert_eq!(decode_format("moe_bf16_decode"), Some(Format::Bf16));
         assert_eq!(decode_format("matmul_bf16_prefill"), None);
         assert_eq!(decode_name("matmul_q9_decode"), Some("q9"));
         assert_eq!(decode_format("matmul_q9_decode"), None);
@@ -213,7 +216,7 @@ mod tests {
         let row = Row::new(names, &listing.kernels["decode"], resources, Some(4096));
         assert_eq!((row.static_shared, row.dynamic_shared), (128, Some(4096)));
         assert_eq!((row.threads, row.warps), (Some(256), Some((48, 64))));
-        assert_eq!(row.mma, BTreeMap::from([("HMMA".to_owned(), 3)]));
+        assert_eq!(row.mma, BTreeMap::from([("HMMA".to_owned(), 4)]));
         assert_eq!(row.loads, BTreeMap::from([(16, 1)]));
         assert_eq!((row.spilled, row.copies.len()), (0, 0));
         // Five instructions of the loop, two of them mma of 8 groups of weights.

@@ -72,15 +72,25 @@ impl std::fmt::Display for Expected {
     }
 }
 
-/// By the kernel's name: `matmul_<format>_decode`, `matmul_<format>_pipeline`,
-/// `attention_prefill…`, `…_hopper`.
+/// By the kernel's name: `…_hopper`; `<op>_<format>_decode`; `matmul_<format>_n<tokens>`, which has
+/// a pipeline through shared memory; `attention_prefill…` and `attention_decode…`, likewise.
 fn expected(row: &Row) -> &'static [Expected] {
     use Expected::{Operation, WideLoads};
     let name = row.kernel.as_str();
+    let is_pipeline = |name: &str| {
+        name.strip_prefix("matmul_")
+            .and_then(|rest| rest.rsplit_once("_n"))
+            .is_some_and(|(_, tokens)| tokens.parse::<u32>().is_ok())
+    };
+    let is_attention = ["attention_prefill", "attention_decode"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
     if name.ends_with("_hopper") {
-        &[Operation("HGMMA")]
+        &[Operation("HGMMA"), Operation("UBLKCP")]
     } else if row::decode_name(name).is_some() {
         &[Operation("HMMA"), WideLoads]
+    } else if is_pipeline(name) || is_attention {
+        &[Operation("HMMA"), Operation("LDGSTS")]
     } else {
         &[]
     }
@@ -147,6 +157,10 @@ mod tests {
 
         // A format that nobody knows has no budget to be held to.
         assert!(only_fault(&row("matmul_q9_decode")).contains("q9"));
-        assert!(only_fault(&row("matmul_bf16_hopper")).contains("no HGMMA"));
+        assert!(only_fault(&row("matmul_bf16_n64")).contains("no LDGSTS"));
+        assert!(only_fault(&row("attention_prefill_64")).contains("no LDGSTS"));
+        let hopper = faults(&row("matmul_bf16_hopper"));
+        assert_eq!(hopper.len(), 2, "{hopper:?}");
+        assert!(hopper[0].contains("no HGMMA") && hopper[1].contains("no UBLKCP"));
     }
 }

@@ -2,6 +2,7 @@
 //! instructions, its innermost hot loop, and its launch bound.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// An instruction of a GPU's machine code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,35 +60,50 @@ impl Kernel {
         instructions(&self.lines)
     }
 
-    /// The loop with the most `operation`s: from a label to the branch back to it. Of nested loops
-    /// with equally many, the inner one.
+    /// Of the loops around an `operation` that have no such loop inside them, the one with the
+    /// most: from a label to the branch back to it.
     pub fn hottest_loop(&self, operation: &str) -> Option<Vec<&Instruction>> {
+        let count = |lines: &[Line]| {
+            instructions(lines)
+                .filter(|instruction| instruction.operation() == operation)
+                .count()
+        };
+        let loops: Vec<Range<usize>> = self
+            .loops()
+            .into_iter()
+            .filter(|body| count(&self.lines[body.clone()]) > 0)
+            .collect();
+        let is_innermost = |body: &&Range<usize>| {
+            let inside = |other: &Range<usize>| {
+                other != *body && other.start >= body.start && other.end <= body.end
+            };
+            !loops.iter().any(inside)
+        };
+        let body = loops
+            .iter()
+            .filter(is_innermost)
+            .max_by_key(|body| count(&self.lines[(*body).clone()]))?;
+        Some(instructions(&self.lines[body.clone()]).collect())
+    }
+
+    /// Where a branch goes back: the lines from its target to itself.
+    fn loops(&self) -> Vec<Range<usize>> {
         let mut labels = HashMap::new();
-        let mut best: Option<(usize, &[Line])> = None;
-        for (end, line) in self.lines.iter().enumerate() {
+        let mut loops = Vec::new();
+        for (at, line) in self.lines.iter().enumerate() {
             match line {
                 Line::Label(label) => {
-                    labels.insert(label.as_str(), end);
+                    labels.insert(label.as_str(), at);
                 }
                 Line::Instruction(branch) if branch.operation() == "BRA" => {
-                    let Some(&start) = target(branch).and_then(|label| labels.get(label)) else {
-                        continue;
-                    };
-                    let body = &self.lines[start..=end];
-                    let count = instructions(body)
-                        .filter(|instruction| instruction.operation() == operation)
-                        .count();
-                    let better = best.is_none_or(|(most, held)| {
-                        count > most || (count == most && body.len() < held.len())
-                    });
-                    if count > 0 && better {
-                        best = Some((count, body));
+                    if let Some(&start) = target(branch).and_then(|label| labels.get(label)) {
+                        loops.push(start..at + 1);
                     }
                 }
                 Line::Instruction(_) => {}
             }
         }
-        best.map(|(_, body)| instructions(body).collect())
+        loops
     }
 }
 
@@ -216,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hottest_loop_is_the_one_with_the_most_mma_and_inner_before_outer() {
+    fn the_hottest_loop_is_the_innermost_one_with_the_most_mma() {
         let listing = parse(LISTING);
         let body = listing.kernels["decode"]
             .hottest_loop("HMMA")
@@ -225,8 +241,8 @@ mod tests {
             .iter()
             .map(|instruction| instruction.operation())
             .collect();
-        // The outer loop has no HMMA beyond the inner one's; the forward branch is no loop, and
-        // HFMA2.MMA is a multiply-add of lanes.
+        // The outer loop has an HMMA more; the forward branch is no loop, and HFMA2.MMA is a
+        // multiply-add of lanes.
         assert_eq!(names, ["LDG", "HMMA", "HFMA2", "HMMA", "BRA"]);
         assert_eq!(listing.kernels["plain"].hottest_loop("HMMA"), None);
     }
