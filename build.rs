@@ -13,14 +13,13 @@ mod abi;
 #[cfg(feature = "cuda")]
 #[path = "kernels/build/images.rs"]
 mod images;
-// The emulator's build shares these two and uses other parts of them.
 #[cfg(feature = "cuda")]
-#[allow(dead_code)]
 #[path = "kernels/build/includes.rs"]
 mod includes;
 #[cfg(feature = "cuda")]
 #[path = "kernels/build/nvcc.rs"]
 mod nvcc;
+// The emulator's build shares it and uses other parts of it.
 #[cfg(feature = "cuda")]
 #[allow(dead_code)]
 #[path = "kernels/build/tasks.rs"]

@@ -63,20 +63,3 @@ pub(crate) fn architectures(text: &str) -> Option<Vec<&str>> {
     let list = text.lines().next()?.strip_prefix("// architectures:")?;
     Some(list.split_whitespace().collect())
 }
-
-/// The sources that are for every architecture.
-///
-/// # Errors
-///
-/// A file that cannot be read.
-pub(crate) fn unrestricted(sources: Vec<PathBuf>) -> Result<Vec<PathBuf>, String> {
-    let mut found = Vec::new();
-    for source in sources {
-        let text = fs::read_to_string(&source)
-            .map_err(|error| format!("cannot read {}: {error}", source.display()))?;
-        if architectures(&text).is_none() {
-            found.push(source);
-        }
-    }
-    Ok(found)
-}

@@ -39,6 +39,7 @@ pub struct Cuda {
     pub(crate) sampling: sample::cuda::Kept,
     /// Locked before the queue, by whoever needs both.
     pub(crate) staging: Mutex<Option<Staging>>,
+    hopper_formats: Vec<Format>,
 }
 
 impl Cuda {
@@ -53,6 +54,7 @@ impl Cuda {
             kv_type: KvType::default(),
             sampling: Mutex::default(),
             staging: Mutex::default(),
+            hopper_formats: Vec::new(),
         })
     }
 
@@ -61,6 +63,22 @@ impl Cuda {
     #[must_use]
     pub fn with_kv(self, kv_type: KvType) -> Self {
         Self { kv_type, ..self }
+    }
+
+    /// Tries the kernels that use Hopper's own instructions, and from then on uses those that give
+    /// the very bits of the others here; on a GPU that is no Hopper, none. Not done by itself: the
+    /// kernels have run on the emulated device alone, and one that fails on a GPU would take the
+    /// program along.
+    pub fn try_hopper(&mut self) -> &[Format] {
+        // They are compared with the others, which are used until then.
+        self.hopper_formats.clear();
+        self.hopper_formats = matmul::hopper::agreeing_formats(self);
+        &self.hopper_formats
+    }
+
+    /// The formats of weights that [`try_hopper`](Self::try_hopper) found kernels for.
+    pub(crate) fn hopper_formats(&self) -> &[Format] {
+        &self.hopper_formats
     }
 
     /// The GPU.

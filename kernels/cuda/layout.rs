@@ -28,6 +28,10 @@ pub(crate) struct Tiling {
     pub(crate) module: &'static str,
     /// The kernel for up to eight tokens.
     pub(crate) decode: &'static str,
+    /// The module of the next.
+    pub(crate) hopper_module: &'static str,
+    /// The kernel for many tokens on Hopper.
+    pub(crate) hopper: &'static str,
 }
 
 macro_rules! tiling {
@@ -41,6 +45,8 @@ macro_rules! tiling {
             embed: concat!("embed_", $name),
             module: concat!("matmul_", $module),
             decode: concat!("matmul_", $name, "_decode"),
+            hopper_module: concat!("matmul_hopper_", $module),
+            hopper: concat!("matmul_", $name, "_hopper"),
         }
     };
 }

@@ -117,9 +117,7 @@ fn main() {
 fn build() -> Result<(), String> {
     let out_dir = std::env::var("OUT_DIR").map_err(|_| "OUT_DIR is not set".to_owned())?;
     let toolchain = toolchain::find(Path::new("../../target/toolchain"))?;
-    // What only one architecture has is not emulated.
-    let sources = [files("../ops", "cu")?, files("../device", "cu")?].concat();
-    let mut sources = includes::unrestricted(sources)?;
+    let mut sources = [files("../ops", "cu")?, files("../device", "cu")?].concat();
     sources.extend(files("faults", "cu")?);
     sources.extend(files("machine", "cpp")?);
     sources.extend(files("driver", "cpp")?);

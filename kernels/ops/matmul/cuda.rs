@@ -4,7 +4,7 @@
 
 use cudarc::driver::DeviceRepr;
 
-use super::{Matmul, OP};
+use super::{Matmul, OP, hopper};
 use crate::backend::Dimensions;
 use crate::cuda::abi::{
     MATMUL_DECODE_DEPTH, MATMUL_GROUP_TOKENS, MATMUL_STEP_COLS, MATMUL_THREADS, MATMUL_WARPS,
@@ -134,12 +134,20 @@ pub(crate) unsafe fn launch_product(
         // SAFETY: by the contract above; a part's rows are among the whole's.
         unsafe {
             match tiling(part.format) {
+                Some(tiling) if is_for_hopper(cuda, part, &product.input) => {
+                    hopper::launch(cuda, queue, part, &tiling, product.input, output)
+                }
                 Some(tiling) => decode(cuda, queue, part, &tiling, product.input, output),
                 None => f32_product(cuda, queue, part, product.input, output),
             }
         }?;
     }
     Ok(())
+}
+
+/// Whether there are many tokens and a kernel of Hopper's for them.
+fn is_for_hopper(cuda: &Cuda, part: &Part, input: &MatmulInput) -> bool {
+    input.n_tokens >= hopper::LEAST_TOKENS && cuda.hopper_formats().contains(&part.format)
 }
 
 /// The first tokens, at most eight, of what is left of `input` and `output`.

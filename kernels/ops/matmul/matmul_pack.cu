@@ -6,7 +6,31 @@
 
 #include "ops/matmul/activations.cuh"
 
-template <bool BF16>
+// Where a block of a group of tokens stands, and the words of a token's share of it, for mma.
+struct LaneOrder {
+    DEVICE size_t place(const MatmulPacked &packed, unsigned group, unsigned block) {
+        return static_cast<size_t>(group) * packed.n_blocks + block;
+    }
+    DEVICE void store(uint32_t *fragments, unsigned in_group, unsigned t, const Pack<uint32_t, 4> &words) {
+        store_pack<4>(fragments + 4 * (4 * in_group + t), words);
+    }
+};
+
+// And for wgmma: all groups of a step together, and eight columns of a token.
+struct CoreOrder {
+    DEVICE size_t place(const MatmulPacked &packed, unsigned group, unsigned block) {
+        const size_t step = block / STEP_BLOCKS;
+        return (step * packed.n_groups + group) * STEP_BLOCKS + block % STEP_BLOCKS;
+    }
+    DEVICE void store(uint32_t *fragments, unsigned in_group, unsigned t, const Pack<uint32_t, 4> &words) {
+#pragma unroll
+        for (unsigned core = 0; core < 4; ++core) {
+            fragments[(core * MATMUL_GROUP_TOKENS + in_group) * 4 + t] = words.lane[core];
+        }
+    }
+};
+
+template <bool BF16, typename Order>
 DEVICE void pack_token(const MatmulPackParams &params) {
     __shared__ TokenStatistics statistics;
     const MatmulInput &input = params.input;
@@ -28,14 +52,14 @@ DEVICE void pack_token(const MatmulPackParams &params) {
     for (unsigned share = threadIdx.x; share / WARP_LANES * WARP_LANES < packed.n_blocks * 4;
          share += MATMUL_THREADS) {
         const unsigned block = share / 4;
-        const size_t at = static_cast<size_t>(group) * packed.n_blocks + block;
+        const size_t at = Order::place(packed, group, block);
         float sum = 0.0f;
         if (block < packed.n_blocks) {
             Pack<uint32_t, 4> words{};
             if (exists) {
                 words = encode_share<BF16>(input, row, 32 * block, share % 4, scale, sum);
             }
-            store_pack<4>(packed.fragments + 4 * (at * WARP_LANES + 4 * in_group + share % 4), words);
+            Order::store(packed.fragments + at * 4 * WARP_LANES, in_group, share % 4, words);
         }
         const uint32_t word = split_sum(sum);
         if (block < packed.n_blocks && share % 4 == 0) {
@@ -45,5 +69,8 @@ DEVICE void pack_token(const MatmulPackParams &params) {
 }
 
 // Grid: n_groups · MATMUL_GROUP_TOKENS blocks. Block: MATMUL_THREADS threads.
-KERNEL(matmul_pack_f16, MatmulPackParams, MATMUL_THREADS, 4) { pack_token<false>(params); }
-KERNEL(matmul_pack_bf16, MatmulPackParams, MATMUL_THREADS, 4) { pack_token<true>(params); }
+KERNEL(matmul_pack_f16, MatmulPackParams, MATMUL_THREADS, 4) { pack_token<false, LaneOrder>(params); }
+KERNEL(matmul_pack_bf16, MatmulPackParams, MATMUL_THREADS, 4) { pack_token<true, LaneOrder>(params); }
+
+KERNEL(matmul_pack_cores_f16, MatmulPackParams, MATMUL_THREADS, 4) { pack_token<false, CoreOrder>(params); }
+KERNEL(matmul_pack_cores_bf16, MatmulPackParams, MATMUL_THREADS, 4) { pack_token<true, CoreOrder>(params); }

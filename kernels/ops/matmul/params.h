@@ -34,6 +34,16 @@ enum {
     MATMUL_SUPER_BLOCK_STEPS = 4
 };
 
+/* Of the kernels for many tokens on Hopper, hopper.cuh. */
+enum {
+    MATMUL_HOPPER_THREADS = 384,         /* a warpgroup copies, two multiply */
+    MATMUL_HOPPER_TILES = 8,             /* of a block: a warp each */
+    MATMUL_HOPPER_GROUPS = 8,            /* of eight tokens, of a block */
+    MATMUL_HOPPER_FLOAT_GROUPS = 16,     /* likewise where nothing is scaled */
+    MATMUL_HOPPER_MAX_STAGES = 8,
+    MATMUL_HOPPER_SHARED_BYTES = 231424  /* 226 KiB: barriers and stages */
+};
+
 /* A matrix of one format in tiles. */
 typedef struct MatmulWeight {
     const unsigned char *quants; /* [n_tiles, n_steps, step bytes] */
@@ -56,7 +66,9 @@ typedef struct MatmulInput {
     unsigned cols;
 } MatmulInput;
 
-/* Activations as fragments of the tensor core, see activations.cuh. */
+/* Activations as fragments of the tensor core, see activations.cuh; on Hopper in cores,
+ * [n_blocks / 2][n_groups][2 blocks][4 cores of 8 columns][8 tokens][8 columns], and the sums
+ * likewise, [n_blocks / 2][n_groups][2 blocks][8 tokens]. */
 typedef struct MatmulPacked {
     unsigned *fragments; /* [n_groups, n_blocks, 32 lanes, 4] */
     unsigned *sums;      /* [n_groups, n_blocks, MATMUL_GROUP_TOKENS] */
