@@ -5,6 +5,7 @@
 //! over the 32 banks of shared memory, next to the least number that would do.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 /// Numbers of a launch, or of one instruction in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +81,39 @@ pub struct Totals {
     pub written: Traffic,
     /// Accesses to shared memory.
     pub shared: Traffic,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+        self.sectors += other.sectors;
+        self.least_sectors += other.least_sectors;
+        self.wavefronts += other.wavefronts;
+        self.least_wavefronts += other.least_wavefronts;
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        for width in 0..N_WIDTHS {
+            self.global_loads[width] += other.global_loads[width];
+            self.global_stores[width] += other.global_stores[width];
+            self.shared_loads[width] += other.shared_loads[width];
+            self.shared_stores[width] += other.shared_stores[width];
+        }
+        self.atomics += other.atomics;
+        self.async_copies += other.async_copies;
+        self.mma += other.mma;
+        self.ldmatrix += other.ldmatrix;
+        self.exchanges += other.exchanges;
+        self.barriers += other.barriers;
+        self.memory_read += other.memory_read;
+        self.memory_written += other.memory_written;
+        self.read += other.read;
+        self.written += other.written;
+        self.shared += other.shared;
+    }
 }
 
 /// What an instruction does with memory.

@@ -46,7 +46,7 @@ CONTROL_API size_t emulator_take_report(char *out, size_t room) {
     const driver::Lock lock(driver::mutex());
     std::string &report = driver::session()->report;
     const size_t length = copy_text(report, out, room);
-    if (length <= room) {
+    if (length > 0 && length <= room) {
         report.clear();
         driver::sticky = CUDA_SUCCESS;
     }

@@ -27,6 +27,10 @@ CUresult run_front(CUstream stream) {
     const CUresult result = work.run();
     if (result != CUDA_SUCCESS) {
         sticky = result;
+        // What waits is never done: its memory may be freed before the error is taken.
+        for (const CUstream other : streams()) {
+            other->queue.clear();
+        }
     }
     return sticky;
 }

@@ -1,33 +1,50 @@
-// A second-level cache: sets of 16 lines of 128 bytes, each with four sectors, the least recently
-// used line replaced. It starts empty with each launch and writes back what is left at its end, so
-// the bytes that it moves are those that the launch cannot do without, plus what it reads twice.
+// A second-level cache: lines of 128 bytes, each with four sectors, of which the least recently
+// used one is replaced. It starts empty with each launch and writes back what is left at its end,
+// so the bytes that it moves are those that the launch cannot do without, plus what it reads
+// twice. A line may stand anywhere, so that the addresses of allocations do not matter.
 #include "counters.h"
 
-#include <algorithm>
-#include <vector>
+#include <list>
+#include <unordered_map>
 
 namespace emulator {
 namespace {
 
-constexpr unsigned N_WAYS = 16;
 constexpr unsigned SECTORS_PER_LINE = 4;
 constexpr unsigned SECTOR_BYTES = 32;
 
 struct Line {
-    uint64_t tag = 0;
-    uint64_t used = 0;  // 0: empty
-    uint8_t valid = 0;  // sectors
-    uint8_t dirty = 0;
+    uint64_t tag;
+    uint8_t valid; // sectors
+    uint8_t dirty;
 };
 
 // Launches of tests are scaled down, and so is the cache.
 size_t cache_bytes = 256 << 10;
-std::vector<Line> lines;
-uint64_t now;
+std::list<Line> lines; // the last one used first
+std::unordered_map<uint64_t, std::list<Line>::iterator> lines_by_tag;
 
-void write_back(Line &line, Totals &totals) {
+void write_back(const Line &line, Totals &totals) {
     totals.memory_written += static_cast<uint64_t>(__builtin_popcount(line.dirty)) * SECTOR_BYTES;
-    line = {};
+}
+
+// The line of this tag, moved to the front.
+Line &use_line(uint64_t tag, Totals &totals) {
+    const auto [found, fresh] = lines_by_tag.try_emplace(tag);
+    if (!fresh) {
+        lines.splice(lines.begin(), lines, found->second);
+        return lines.front();
+    }
+    if (lines.size() * SECTORS_PER_LINE * SECTOR_BYTES >= cache_bytes) {
+        write_back(lines.back(), totals);
+        lines_by_tag.erase(lines.back().tag);
+        lines.splice(lines.begin(), lines, std::prev(lines.end()));
+        lines.front() = {tag, 0, 0};
+    } else {
+        lines.push_front({tag, 0, 0});
+    }
+    found->second = lines.begin();
+    return lines.front();
 }
 
 } // namespace
@@ -35,45 +52,26 @@ void write_back(Line &line, Totals &totals) {
 void set_cache_bytes(size_t n_bytes) { cache_bytes = n_bytes; }
 
 void clear_cache() {
-    const size_t set_bytes = N_WAYS * SECTORS_PER_LINE * SECTOR_BYTES;
-    lines.assign(std::max<size_t>(cache_bytes / set_bytes, 1) * N_WAYS, {});
-    now = 0;
+    lines.clear();
+    lines_by_tag.clear();
 }
 
 void touch_cache(uint64_t sector, bool write, Totals &totals) {
-    const uint64_t tag = sector / SECTORS_PER_LINE;
+    Line &line = use_line(sector / SECTORS_PER_LINE, totals);
     const auto bit = static_cast<uint8_t>(1u << sector % SECTORS_PER_LINE);
-    // Neighbouring lines go to neighbouring sets; the upper bits are mixed in, or arrays that lie
-    // a power of two apart would meet in one set.
-    const uint64_t mixed = tag ^ tag >> 7 ^ tag >> 13;
-    Line *set = &lines[mixed % (lines.size() / N_WAYS) * N_WAYS];
-    Line *chosen = set;
-    for (Line *line = set; line < set + N_WAYS; ++line) {
-        if (line->used != 0 && line->tag == tag) {
-            chosen = line;
-            break;
-        }
-        if (line->used < chosen->used) {
-            chosen = line;
-        }
-    }
-    if (chosen->used == 0 || chosen->tag != tag) {
-        write_back(*chosen, totals);
-        chosen->tag = tag;
-    }
-    chosen->used = ++now;
     if (write) {
-        chosen->dirty |= bit;
-    } else if ((chosen->valid & bit) == 0) {
+        line.dirty |= bit;
+    } else if ((line.valid & bit) == 0) {
         totals.memory_read += SECTOR_BYTES;
     }
-    chosen->valid |= bit;
+    line.valid |= bit;
 }
 
 void write_back_cache(Totals &totals) {
-    for (Line &line : lines) {
+    for (const Line &line : lines) {
         write_back(line, totals);
     }
+    clear_cache();
 }
 
 } // namespace emulator

@@ -16,7 +16,8 @@ void note(const void *address, unsigned n_bytes, bool write, const void *site) {
     }
 }
 
-// More than an instruction moves: as many as it takes.
+// More than an instruction moves, or values side by side that the host's compiler moves together
+// although they are not aligned to that: as many accesses as a device needs.
 void note_range(const void *address, uint64_t n_bytes, bool write, const void *site) {
     const auto at = reinterpret_cast<uintptr_t>(address);
     const uint64_t common = at | n_bytes | 16;
@@ -29,21 +30,25 @@ void note_range(const void *address, uint64_t n_bytes, bool write, const void *s
 } // namespace
 } // namespace emulator
 
-#define HOOK(NAME, N_BYTES, WRITE)                                                                 \
-    extern "C" void __tsan_##NAME##N_BYTES(const void *address) {                                  \
-        emulator::note(address, N_BYTES, WRITE, __builtin_return_address(0)); \
+#define HOOKS(N_BYTES, NOTE)                                                                       \
+    extern "C" void __tsan_read##N_BYTES(const void *address) {                                    \
+        emulator::NOTE(address, N_BYTES, false, __builtin_return_address(0));                      \
+    }                                                                                              \
+    extern "C" void __tsan_write##N_BYTES(const void *address) {                                   \
+        emulator::NOTE(address, N_BYTES, true, __builtin_return_address(0));                       \
+    }                                                                                              \
+    extern "C" void __tsan_unaligned_read##N_BYTES(const void *address) {                          \
+        emulator::note_range(address, N_BYTES, false, __builtin_return_address(0));                \
+    }                                                                                              \
+    extern "C" void __tsan_unaligned_write##N_BYTES(const void *address) {                         \
+        emulator::note_range(address, N_BYTES, true, __builtin_return_address(0));                 \
     }
-#define HOOKS(N_BYTES)                                                                             \
-    HOOK(read, N_BYTES, false)                                                                     \
-    HOOK(write, N_BYTES, true)                                                                     \
-    HOOK(unaligned_read, N_BYTES, false)                                                           \
-    HOOK(unaligned_write, N_BYTES, true)
 
-HOOKS(1)
-HOOKS(2)
-HOOKS(4)
-HOOKS(8)
-HOOKS(16)
+HOOKS(1, note)
+HOOKS(2, note)
+HOOKS(4, note)
+HOOKS(8, note)
+HOOKS(16, note_range) // may be aligned to 8 bytes only
 
 extern "C" void __tsan_read_range(const void *address, unsigned long n_bytes) {
     emulator::note_range(address, n_bytes, false, __builtin_return_address(0));
