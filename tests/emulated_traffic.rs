@@ -1,5 +1,5 @@
 //! What the CUDA kernels move and issue, counted on the emulated device: snapshots of every
-//! operation's kernels over all of its cases, and the bounds that hot kernels keep.
+//! operation's kernels over all of its cases.
 //!
 //! The counting build also faults at accesses outside of allocations and at races in shared
 //! memory, so this runs every case under that watch. `ONWARD_UPDATE_TRAFFIC=1` writes the snapshots.
@@ -7,27 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use onward_emulator::{Build, Copies, Emulator, LaunchCounters, Order, SCHEDULES};
+use onward_emulator::{Build, Copies, Emulator, Order, SCHEDULES, Totals};
 use onward_kernels::cuda::Cuda;
 use onward_tests::agreement::{cases, ops};
 use onward_tests::golden;
 
-/// Launches of one kernel, summed up.
-#[derive(Default)]
-struct Sum {
-    n_launches: usize,
-    first: Option<LaunchCounters>,
-}
-
-impl Sum {
-    fn add(&mut self, launch: LaunchCounters) {
-        self.n_launches += 1;
-        match &mut self.first {
-            Some(first) => first.totals += launch.totals,
-            None => self.first = Some(launch),
-        }
-    }
-}
+/// How far a number may be from its snapshot: what else the host's compiler puts together.
+const SLACK: f64 = 0.02;
 
 fn device() -> (Emulator, Cuda) {
     let emulator = Emulator::install(Build::Counted).unwrap();
@@ -35,41 +21,66 @@ fn device() -> (Emulator, Cuda) {
     (emulator, Cuda::open(0).unwrap())
 }
 
-/// One line a kernel: launches, then their totals.
-fn snapshot(emulator: &Emulator, cuda: &Cuda, op: &str) -> Option<String> {
-    let mut kernels: BTreeMap<String, Sum> = BTreeMap::new();
+/// One line a kernel: how often it was launched, and the totals of that; none where the operation
+/// has no kernels.
+fn traffic(emulator: &Emulator, cuda: &Cuda, op: &str) -> String {
+    let mut kernels: BTreeMap<String, (usize, Totals)> = BTreeMap::new();
     for case in cases::<Cuda>(op) {
-        let mut prepared = match case.prepare(cuda) {
-            Err(error) if error.to_string().contains("no kernel") => return None,
-            prepared => prepared.unwrap(),
+        let Some(mut prepared) = unless_missing(case.prepare(cuda)) else {
+            break;
         };
         emulator.take_counters();
-        match prepared.launch(cuda) {
-            Err(error) if error.to_string().contains("no kernel") => return None,
-            launched => launched.unwrap(),
+        if unless_missing(prepared.launch(cuda)).is_none() {
+            break;
         }
         let finished = prepared.outputs(cuda);
         let report = emulator.take_report();
-        assert!(
-            finished.is_ok() && report.is_none(),
-            "{op}, {case:?}: {report:?}"
-        );
+        assert!(report.is_none(), "{op}, {case:?}: {report:?}");
+        finished.unwrap();
         for launch in emulator.take_counters() {
-            kernels
-                .entry(launch.kernel.clone())
-                .or_default()
-                .add(launch);
+            let (n_launches, totals) = kernels.entry(launch.kernel).or_default();
+            *n_launches += 1;
+            *totals += launch.totals;
         }
     }
     let mut text = String::new();
-    for sum in kernels.into_values() {
-        let totals = sum
-            .first
-            .map(|launch| launch.to_string())
-            .unwrap_or_default();
-        writeln!(text, "{} launches of {totals}", sum.n_launches).unwrap();
+    for (kernel, (n_launches, totals)) in kernels {
+        writeln!(text, "{kernel} x {n_launches}: {totals}").unwrap();
     }
-    Some(text)
+    text
+}
+
+fn unless_missing<T>(outcome: onward_kernels::Result<T>) -> Option<T> {
+    match outcome {
+        Err(error) if error.to_string().contains("no kernel") => None,
+        outcome => Some(outcome.unwrap()),
+    }
+}
+
+/// Whether two snapshots have the same words and numbers that are close.
+fn agree(a: &str, b: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let is_break = |c: char| c.is_whitespace() || "/,[]:%".contains(c);
+        let words = text.split(is_break).filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    let (a, b) = (words(a), words(b));
+    a.len() == b.len()
+        && a.iter().zip(&b).all(|(a, b)| {
+            let numbers = (a.parse::<f64>(), b.parse::<f64>());
+            let close = |a: f64, b: f64| (a - b).abs() <= SLACK * a.abs().max(b.abs());
+            a == b || matches!(numbers, (Ok(a), Ok(b)) if close(a, b))
+        })
+}
+
+#[test]
+fn a_snapshot_that_differs_is_seen() {
+    let line = "gated x 3: memory 1000/500 B, loads [0, 0, 7, 0, 3]";
+    assert!(agree(line, &line.replace("1000", "1010")));
+    assert!(!agree(line, &line.replace("1000", "2000")));
+    assert!(!agree(line, &line.replace("7", "8")));
+    assert!(!agree(line, &line.replace("gated", "other")));
+    assert!(!agree(line, ""));
 }
 
 #[test]
@@ -77,26 +88,24 @@ fn kernels_move_and_issue_what_they_did() {
     let (emulator, cuda) = device();
     let mut changed = String::new();
     for op in ops() {
-        let started = std::time::Instant::now();
-        let Some(text) = snapshot(&emulator, &cuda, op) else {
-            continue;
-        };
-        println!("{op} ({:?}):\n{text}", started.elapsed());
+        let found = traffic(&emulator, &cuda, op);
+        println!("{op}:\n{found}");
         let path = golden(&format!("traffic/{op}.txt"));
         if std::env::var_os("ONWARD_UPDATE_TRAFFIC").is_some() {
-            std::fs::write(&path, &text).unwrap();
+            std::fs::write(&path, &found).unwrap();
         }
-        if std::fs::read_to_string(&path).unwrap_or_default() != text {
-            let _ = writeln!(changed, "{op} is now\n{text}");
+        let held = std::fs::read_to_string(&path).unwrap_or_default();
+        if !agree(&held, &found) {
+            let _ = writeln!(changed, "{op} was\n{held}and is\n{found}");
         }
     }
     assert!(
         changed.is_empty(),
-        "{changed}\nif that is as it should be, set ONWARD_UPDATE_TRAFFIC=1"
+        "{changed}if that is as it should be, run again with ONWARD_UPDATE_TRAFFIC=1"
     );
 }
 
-/// The races and bounds in the other orders, on every second case.
+/// The same watch in the other orders, one a case.
 #[test]
 fn no_order_shows_a_race() {
     let (emulator, cuda) = device();
@@ -107,7 +116,7 @@ fn no_order_shows_a_race() {
             let outcome = case.run(&cuda);
             let report = emulator.take_report();
             assert!(report.is_none(), "{op}, {case:?}: {report:?}");
-            if outcome.is_err_and(|error| error.to_string().contains("no kernel")) {
+            if unless_missing(outcome).is_none() {
                 break;
             }
         }

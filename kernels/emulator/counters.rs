@@ -194,25 +194,34 @@ impl LaunchCounters {
 }
 
 /// One line: what a reader of a test's output compares.
-impl fmt::Display for LaunchCounters {
+impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let t = &self.totals;
-        let [blocks, threads] = [self.grid, self.block].map(|[x, y, z]| x * y * z);
-        write!(f, "{} ({blocks} x {threads}):", self.kernel)?;
-        write!(f, " memory {}/{} B", t.memory_read, t.memory_written)?;
-        write!(f, ", requested {}/{} B", t.read.bytes, t.written.bytes)?;
-        let coalescing = [t.read, t.written].map(|traffic| 100.0 * traffic.coalescing());
+        write!(f, "memory {}/{} B", self.memory_read, self.memory_written)?;
+        write!(
+            f,
+            ", requested {}/{} B",
+            self.read.bytes, self.written.bytes
+        )?;
+        let coalescing = [self.read, self.written].map(|traffic| 100.0 * traffic.coalescing());
         write!(f, ", coalesced {:.1}/{:.1} %", coalescing[0], coalescing[1])?;
-        write!(f, ", banks {:.1} %", 100.0 * t.shared.bank_efficiency())?;
+        write!(f, ", banks {:.1} %", 100.0 * self.shared.bank_efficiency())?;
         write!(
             f,
             ", loads {:?}, stores {:?}",
-            t.global_loads, t.global_stores
+            self.global_loads, self.global_stores
         )?;
-        write!(f, ", shared {:?}/{:?}", t.shared_loads, t.shared_stores)?;
-        write!(f, ", cp.async {}, ldmatrix {}", t.async_copies, t.ldmatrix)?;
-        write!(f, ", mma {}, exchanges {}", t.mma, t.exchanges)?;
-        write!(f, ", barriers {}, atomics {}", t.barriers, t.atomics)
+        write!(
+            f,
+            ", shared {:?}/{:?}",
+            self.shared_loads, self.shared_stores
+        )?;
+        write!(
+            f,
+            ", cp.async {}, ldmatrix {}",
+            self.async_copies, self.ldmatrix
+        )?;
+        write!(f, ", mma {}, exchanges {}", self.mma, self.exchanges)?;
+        write!(f, ", barriers {}, atomics {}", self.barriers, self.atomics)
     }
 }
 

@@ -12,7 +12,7 @@ fn count(kernel: &str, shape: [u32; 3], n_in: usize, n_out: usize) -> LaunchCoun
     launch(&emulator, kernel, shape, &ramp(n_in), n_out).unwrap();
     let mut launches = emulator.take_counters();
     assert_eq!(launches.len(), 1);
-    println!("{}", launches[0]);
+    println!("{kernel}: {}", launches[0].totals);
     launches.remove(0)
 }
 
