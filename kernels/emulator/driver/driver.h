@@ -122,6 +122,10 @@ extern Faults faults;
 // The error that a kernel left behind; every later call returns it.
 extern CUresult sticky;
 
+// All streams; the default one comes first.
+std::vector<CUstream> &streams();
+
+// The default stream goes by several handles.
 CUstream resolve(CUstream stream);
 bool is_stream(CUstream stream);
 

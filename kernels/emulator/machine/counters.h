@@ -10,18 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "machine.h"
+#include "access.h"
 
 namespace emulator {
-
-#if defined(EMULATOR_COUNTED)
-constexpr bool COUNTED = true;
-#else
-constexpr bool COUNTED = false;
-#endif
-
-// What an instruction does with memory.
-enum class Access : uint8_t { Load, Store, Atomic, CopyLoad, CopyStore, MatrixLoad };
 
 // Numbers of one launch, or of one instruction of it. Requests are those of a warp.
 struct Traffic {
@@ -76,13 +67,6 @@ struct Counters {
 void start_counting();
 Counters finish_counting(const Kernel &kernel, const Shape &shape);
 
-// A lane's access. Faults where nothing is allocated, or where it races with another thread's
-// access to shared memory.
-void note_access(Thread &thread, const void *address, unsigned n_bytes, Access access, const void *site);
-
-// An asynchronous copy is waited for: a write to shared memory, and no request of its own.
-void note_landing(const void *shared, unsigned n_bytes, const void *site);
-
 // What all lanes of a warp did, once, and what a warp did alone.
 void note_operation(Class instruction);
 
@@ -101,8 +85,19 @@ void check_race(const Thread &thread, uint32_t shared_address, unsigned n_bytes,
 void order_warp(Warp &warp);
 void order_warps(uint32_t waiting, uint32_t arrived);
 
-// Instructions by number, and back to a text that the report's reader resolves.
+// Instructions by number; their traffic of this launch; and a text that the report's reader
+// resolves to a place in the source.
 uint32_t site_number(const void *site, Access access, bool shared, unsigned width);
+Site &site_at(uint32_t number);
 std::string site_text(uint32_t number);
+void clear_sites();
+std::vector<Site> busy_sites();
+
+// One access of a lane; the warp's are put together when it meets next.
+struct Event {
+    uint64_t address;
+    uint32_t site;
+};
+void add_event(const Thread &thread, Event event);
 
 } // namespace emulator

@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "emulator/machine/counters.h"
+#include "emulator/machine/access.h"
 
 namespace emulator {
 
