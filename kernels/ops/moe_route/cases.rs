@@ -124,9 +124,9 @@ impl<B: Backend> Case<B> for MoeRouteCase {
     fn cost(&self) -> Cost {
         let slots = self.n_rows * self.top_k;
         Cost {
-            // Experts, weights, rows and places of the slots.
+            // Experts, weights and places of the slots, rows and experts of the places.
             bytes: size_of::<f32>()
-                * (self.n_rows * self.n_experts + 4 * slots + self.n_experts + 1),
+                * (self.n_rows * self.n_experts + 5 * slots + self.n_experts + 1),
             flops: self.n_rows * self.n_experts * (20 + self.top_k),
         }
     }

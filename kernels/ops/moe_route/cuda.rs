@@ -28,6 +28,7 @@ pub struct Routes {
     pub(crate) weights: DeviceArray<f32>,
     pub(crate) offsets: DeviceArray<u32>,
     pub(crate) rows: DeviceArray<u32>,
+    pub(crate) owners: DeviceArray<u32>,
     pub(crate) places: DeviceArray<u32>,
 }
 
@@ -49,6 +50,7 @@ impl Routes {
             weights: DeviceArray::zeroed(device, WHAT, n_slots)?,
             offsets: numbers(shape.n_experts + 1)?,
             rows: numbers(n_slots)?,
+            owners: numbers(n_slots)?,
             places: numbers(n_slots)?,
         })
     }
@@ -59,6 +61,7 @@ impl Routes {
         self.weights.read(device, 0, &mut host.weights)?;
         self.offsets.read(device, 0, &mut host.offsets)?;
         self.rows.read(device, 0, &mut host.rows)?;
+        self.owners.read(device, 0, &mut host.owners)?;
         self.places.read(device, 0, &mut host.places)?;
         Ok(host)
     }
@@ -118,6 +121,7 @@ pub(crate) fn run(cuda: &Cuda, op: MoeRoute<'_, Cuda>) -> Result<()> {
             experts: op.routes.experts.pointer(),
             offsets: op.routes.offsets.pointer(),
             rows: op.routes.rows.pointer(),
+            owners: op.routes.owners.pointer(),
             places: op.routes.places.pointer(),
             n_slots: narrow(OP, op.n_rows * shape.top_k)?,
             top_k,

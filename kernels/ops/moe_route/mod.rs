@@ -192,6 +192,8 @@ pub struct Routes {
     pub offsets: Vec<u32>,
     /// `[n_rows · top_k]`: the row of each place.
     pub rows: Vec<u32>,
+    /// `[n_rows · top_k]`: the expert of each place.
+    pub owners: Vec<u32>,
     /// `[n_rows, top_k]`: the place of each slot.
     pub places: Vec<u32>,
 }
@@ -210,6 +212,7 @@ impl Routes {
             weights: vec![0.0; n_slots],
             offsets: vec![0; shape.n_experts + 1],
             rows: vec![0; n_slots],
+            owners: vec![0; n_slots],
             places: vec![0; n_slots],
         })
     }
@@ -239,6 +242,7 @@ impl Routes {
         for (slot, &expert) in experts.iter().enumerate() {
             let place = &mut next[expert as usize];
             self.rows[*place as usize] = (slot / top_k) as u32;
+            self.owners[*place as usize] = expert;
             self.places[slot] = *place;
             *place += 1;
         }

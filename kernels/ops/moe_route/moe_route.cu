@@ -99,19 +99,17 @@ DEVICE unsigned open_groups(const MoeRouteParams &params, const float *choice) {
     return open;
 }
 
-// N experts a lane. `choice` is the warp's own shared memory.
+// Makes scores of the row's logits, N a lane; false where one is NaN or infinite.
 template <int N>
-DEVICE void route_row(const MoeRouteParams &params, unsigned row,
-                      float (&choice)[MOE_ROUTE_MAX_EXPERTS]) {
+DEVICE bool read_scores(const MoeRouteParams &params, unsigned row, float (&scores)[N]) {
     const unsigned lane = threadIdx.x % WARP_LANES, n_experts = params.n_experts;
     const float *logits = params.logits + static_cast<size_t>(row) * n_experts;
-    float scores[N];
-    bool broken = false;
+    bool sound = true;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
         const unsigned expert = i * WARP_LANES + lane;
         scores[i] = expert < n_experts ? logits[expert] : 0.0f;
-        broken = broken || !(fabsf(scores[i]) < INFINITY);
+        sound = sound && fabsf(scores[i]) < INFINITY;
     }
     if (params.scoring == MOE_SOFTMAX) {
         softmax(scores, n_experts);
@@ -121,8 +119,14 @@ DEVICE void route_row(const MoeRouteParams &params, unsigned row,
             scores[i] = sigmoid(scores[i]);
         }
     }
+    return __all_sync(FULL_WARP, sound) != 0;
+}
 
-    unsigned keys[N];
+// The keys of the experts that can be chosen; those of others are CLOSED.
+template <int N>
+DEVICE void make_keys(const MoeRouteParams &params, const float (&scores)[N],
+                      float (&choice)[MOE_ROUTE_MAX_EXPERTS], unsigned (&keys)[N]) {
+    const unsigned lane = threadIdx.x % WARP_LANES, n_experts = params.n_experts;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
         const unsigned expert = i * WARP_LANES + lane;
@@ -134,46 +138,66 @@ DEVICE void route_row(const MoeRouteParams &params, unsigned row,
             choice[expert] = c;
         }
     }
-    if (params.n_groups != 0) {
-        __syncwarp();
-        const unsigned open = open_groups(params, choice);
-        const unsigned size = n_experts / params.n_groups;
+    if (params.n_groups == 0) {
+        return;
+    }
+    __syncwarp();
+    const unsigned open = open_groups(params, choice);
+    const unsigned size = n_experts / params.n_groups;
 #pragma unroll
-        for (int i = 0; i < N; ++i) {
-            const unsigned expert = i * WARP_LANES + lane;
-            if (expert < n_experts && (open >> (expert / size) & 1) == 0) {
-                keys[i] = CLOSED;
-            }
+    for (int i = 0; i < N; ++i) {
+        const unsigned expert = i * WARP_LANES + lane;
+        if (expert < n_experts && (open >> (expert / size) & 1) == 0) {
+            keys[i] = CLOSED;
         }
     }
+}
+
+// The best expert that is not yet chosen, and its score. It cannot be chosen again.
+template <int N>
+DEVICE unsigned take_best(const float (&scores)[N], unsigned (&keys)[N], float &score) {
+    const unsigned lane = threadIdx.x % WARP_LANES;
+    Best best = {CLOSED, lane};
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+        if (keys[i] > best.key) {
+            best = {keys[i], i * WARP_LANES + lane};
+        }
+    }
+    const unsigned expert = Best::of_warp(best).index;
+    float own = 0.0f;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+        if (i * WARP_LANES + lane == expert) {
+            keys[i] = CLOSED;
+            own = scores[i];
+        }
+    }
+    score = __shfl_sync(FULL_WARP, own, static_cast<int>(expert % WARP_LANES));
+    return expert;
+}
+
+// N experts a lane. `choice` is the warp's own shared memory.
+template <int N>
+DEVICE void route_row(const MoeRouteParams &params, unsigned row,
+                      float (&choice)[MOE_ROUTE_MAX_EXPERTS]) {
+    const unsigned lane = threadIdx.x % WARP_LANES;
+    float scores[N];
+    unsigned keys[N];
+    const bool sound = read_scores(params, row, scores);
+    make_keys(params, scores, choice, keys);
 
     // Lane s takes slot s.
     float weights[1] = {0.0f};
-    unsigned mine = 0;
+    unsigned chosen = 0;
     for (unsigned slot = 0; slot < params.top_k; ++slot) {
-        Best lane_best = {CLOSED, lane};
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-            if (keys[i] > lane_best.key) {
-                lane_best = {keys[i], i * WARP_LANES + lane};
-            }
-        }
-        const unsigned expert = Best::of_warp(lane_best).index;
-        float score = 0.0f;
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-            if (i * WARP_LANES + lane == expert) {
-                keys[i] = CLOSED;
-                score = scores[i];
-            }
-        }
-        score = __shfl_sync(FULL_WARP, score, static_cast<int>(expert % WARP_LANES));
+        float score;
+        const unsigned expert = take_best(scores, keys, score);
         if (lane == slot) {
-            mine = expert;
+            chosen = expert;
             weights[0] = score;
         }
     }
-
     if (params.scoring == MOE_SOFTMAX_OF_CHOSEN) {
         softmax(weights, params.top_k);
     }
@@ -184,11 +208,10 @@ DEVICE void route_row(const MoeRouteParams &params, unsigned row,
         }
         weights[0] /= sum + EPSILON;
     }
-    const bool any_broken = __any_sync(FULL_WARP, broken) != 0;
     if (lane < params.top_k) {
         const size_t slot = static_cast<size_t>(row) * params.top_k + lane;
-        params.experts[slot] = mine;
-        params.weights[slot] = any_broken ? NAN : weights[0] * params.scale;
+        params.experts[slot] = chosen;
+        params.weights[slot] = sound ? weights[0] * params.scale : NAN;
     }
 }
 
@@ -253,6 +276,7 @@ KERNEL(moe_group, MoeGroupParams, MOE_GROUP_THREADS, 1) {
         }
         if (own) {
             params.rows[place + before] = slot / params.top_k;
+            params.owners[place + before] = expert;
             params.places[slot] = place + before;
         }
         place += total;

@@ -36,6 +36,7 @@ typedef struct MoeGroupParams {
     const unsigned *experts; /* [n_slots] */
     unsigned *offsets;       /* [n_experts + 1]: the first place of each expert, then the end */
     unsigned *rows;          /* [n_slots]: the row of each place */
+    unsigned *owners;        /* [n_slots]: the expert of each place */
     unsigned *places;        /* [n_slots]: the place of each slot */
     unsigned n_slots;        /* n_rows · top_k */
     unsigned top_k;
