@@ -17,6 +17,7 @@
 #include "ops/gated/params.h"
 #include "ops/matmul/params.h"
 #include "ops/moe_combine/params.h"
+#include "ops/moe_matmul/params.h"
 #include "ops/moe_route/params.h"
 #include "ops/rms_norm/params.h"
 #include "ops/rope_append/params.h"

@@ -56,6 +56,7 @@ operations!(
     logits,
     sample,
     moe_route,
+    moe_matmul,
     moe_combine
 );
 

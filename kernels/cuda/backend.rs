@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::array::{Buffer, DeviceArray};
 use super::device::Device;
 use super::error::CudaError;
+use super::experts::Experts;
 use super::kv::{self, KvCache, KvType};
 use super::matrix::Matrix;
 use super::queue::Queue;
@@ -22,7 +23,7 @@ use crate::ops::{
     logits::{self, Logits},
     matmul::{self, Matmul},
     moe_combine::{self, MoeCombine},
-    moe_matmul::{Experts, MoeMatmul},
+    moe_matmul::{self, MoeMatmul},
     moe_route::{self, MoeRoute},
     rms_norm::{self, RmsNorm},
     rope_append::{self, RopeAppend},
@@ -105,7 +106,7 @@ impl Backend for Cuda {
     type Buffer = Buffer;
     type Matrix = Matrix;
     type KvCache = KvCache;
-    type Experts = Experts<Matrix>;
+    type Experts = Experts;
     type Routes = Routes;
 
     fn name(&self) -> &'static str {
@@ -162,12 +163,12 @@ impl Backend for Cuda {
         self.kv_type.rounding()
     }
 
-    fn experts(&self, _experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts<Matrix>> {
-        missing("experts")
+    fn experts(&self, experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts> {
+        Experts::new(self, experts)
     }
 
-    fn experts_bytes(&self, _experts: &Experts<Matrix>) -> usize {
-        0
+    fn experts_bytes(&self, experts: &Experts) -> usize {
+        experts.bytes()
     }
 
     fn routes(&self, shape: &RouteShape) -> Result<Routes> {
@@ -215,7 +216,7 @@ impl Backend for Cuda {
 
     fn moe_matmul(&self, op: MoeMatmul<'_, Self>) -> Result<()> {
         op.check()?;
-        missing("moe_matmul")
+        moe_matmul::cuda::run(self, op)
     }
 
     fn moe_combine(&self, op: MoeCombine<'_, Self>) -> Result<()> {

@@ -32,6 +32,10 @@ pub(crate) struct Tiling {
     pub(crate) hopper_module: &'static str,
     /// The kernel for many tokens on Hopper.
     pub(crate) hopper: &'static str,
+    /// The module of the kernels for experts.
+    pub(crate) experts_module: &'static str,
+    /// The kernel for up to eight tokens of an expert.
+    pub(crate) experts_decode: &'static str,
 }
 
 macro_rules! tiling {
@@ -47,6 +51,8 @@ macro_rules! tiling {
             decode: concat!("matmul_", $name, "_decode"),
             hopper_module: concat!("matmul_hopper_", $module),
             hopper: concat!("matmul_", $name, "_hopper"),
+            experts_module: concat!("moe_matmul_", $module),
+            experts_decode: concat!("moe_", $name, "_decode"),
         }
     };
 }

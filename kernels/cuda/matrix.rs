@@ -57,6 +57,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The integers, or the rows of F32.
     pub(crate) fn quants(&self) -> *const u8 {
         self.bytes.pointer()
@@ -67,7 +72,7 @@ impl Part {
         self.bytes.pointer().wrapping_add(self.scales_at)
     }
 
-    fn n_tiles(&self) -> u32 {
+    pub(super) fn n_tiles(&self) -> u32 {
         self.n_rows.div_ceil(MATMUL_TILE_ROWS)
     }
 
@@ -128,7 +133,7 @@ impl Matrix {
 
     /// Bytes on the device.
     pub(super) fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len()).sum()
+        self.parts.iter().map(Part::bytes).sum()
     }
 
     /// The stack.
@@ -148,7 +153,7 @@ impl Dimensions for Matrix {
 }
 
 /// How many of the first sources become one part.
-fn stackable(sources: &[MatrixSource<'_>]) -> usize {
+pub(super) fn stackable(sources: &[MatrixSource<'_>]) -> usize {
     let fits = |pair: &&[MatrixSource<'_>]| {
         let fills_tiles = pair[0].rows.is_multiple_of(MATMUL_TILE_ROWS as usize);
         pair[0].format == pair[1].format && (fills_tiles || pair[0].format == Format::F32)
@@ -160,25 +165,11 @@ impl Part {
     /// `stack` is of one format and fills the tiles before its last source.
     fn new(cuda: &Cuda, stack: &[MatrixSource<'_>], first_row: u32) -> Result<Self> {
         let (rows, cols) = MatrixSource::stacked(stack)?;
-        let (format, n_rows) = (stack[0].format, narrow(OP, rows)?);
+        let format = stack[0].format;
         let Some(tiling) = tiling(format) else {
-            return Self::rows(cuda, stack, first_row, n_rows);
+            return Self::rows(cuda, stack, first_row, narrow(OP, rows)?);
         };
-        let step_cols = (MATMUL_STEP_COLS * tiling.record_steps) as usize;
-        let n_records = narrow(OP, cols.div_ceil(step_cols))?;
-        let n_steps = n_records * tiling.record_steps;
-        let n_tiles = n_rows.div_ceil(MATMUL_TILE_ROWS) as usize;
-        // Scales begin where a load of 16 bytes may.
-        let scales_at = n_tiles * n_steps as usize * tiling.step_bytes as usize;
-        let scales = n_tiles * n_records as usize * tiling.record_bytes as usize;
-        let part = Self {
-            format,
-            first_row,
-            n_rows,
-            n_steps,
-            bytes: DeviceArray::uninitialised(&cuda.device, "weights", scales_at + scales)?,
-            scales_at,
-        };
+        let part = Self::empty(cuda, format, (rows, cols), first_row, 1)?;
         let mut first = 0;
         for source in stack {
             part.retile(cuda, &tiling, source, first)?;
@@ -187,8 +178,43 @@ impl Part {
         Ok(part)
     }
 
+    /// Room for the tiles of `n_copies` matrices of one shape, one behind the other; the part is
+    /// the first. F32 has no tiles.
+    pub(super) fn empty(
+        cuda: &Cuda,
+        format: Format,
+        (rows, cols): (usize, usize),
+        first_row: u32,
+        n_copies: usize,
+    ) -> Result<Self> {
+        let n_rows = narrow(OP, rows)?;
+        let Some(tiling) = tiling(format) else {
+            return Self::rows(cuda, &[], first_row, n_rows);
+        };
+        let step_cols = (MATMUL_STEP_COLS * tiling.record_steps) as usize;
+        let n_records = narrow(OP, cols.div_ceil(step_cols))?;
+        let n_steps = n_records * tiling.record_steps;
+        let n_tiles = n_copies * n_rows.div_ceil(MATMUL_TILE_ROWS) as usize;
+        // Scales begin where a load of 16 bytes may.
+        let scales_at = n_tiles * n_steps as usize * tiling.step_bytes as usize;
+        let scales = n_tiles * n_records as usize * tiling.record_bytes as usize;
+        Ok(Self {
+            format,
+            first_row,
+            n_rows,
+            n_steps,
+            bytes: DeviceArray::uninitialised(&cuda.device, "weights", scales_at + scales)?,
+            scales_at,
+        })
+    }
+
     /// Rows of F32.
-    fn rows(cuda: &Cuda, stack: &[MatrixSource<'_>], first_row: u32, n_rows: u32) -> Result<Self> {
+    pub(super) fn rows(
+        cuda: &Cuda,
+        stack: &[MatrixSource<'_>],
+        first_row: u32,
+        n_rows: u32,
+    ) -> Result<Self> {
         let data: Vec<u8> = stack
             .iter()
             .flat_map(|source| source.data)
@@ -205,7 +231,7 @@ impl Part {
     }
 
     /// Puts `source` into the tiles from row `first` of the part on.
-    fn retile(
+    pub(super) fn retile(
         &self,
         cuda: &Cuda,
         tiling: &Tiling,

@@ -22,6 +22,8 @@ pub(crate) mod device;
 mod driver;
 mod error;
 #[cfg(feature = "cuda")]
+pub(crate) mod experts;
+#[cfg(feature = "cuda")]
 mod image;
 #[cfg(feature = "cuda")]
 pub(crate) mod kv;

@@ -204,7 +204,7 @@ unsafe fn decode(
 }
 
 /// Shared memory of a decode block for `n_places` steps of each token, as `decode.cuh` lays it out.
-fn stage_bytes(n_tokens: u32, n_places: u32) -> u32 {
+pub(crate) fn stage_bytes(n_tokens: u32, n_places: u32) -> u32 {
     const SHARE: u32 = 16;
     let blocks = n_places * MATMUL_STEP_COLS / 32;
     n_tokens * (SHARE * (4 * blocks + 4) + 4 * (blocks + 4))
@@ -212,7 +212,7 @@ fn stage_bytes(n_tokens: u32, n_places: u32) -> u32 {
 
 /// Steps of each slice whose activations are in shared memory at a time: all, or as many rounds of
 /// the ring as fit.
-fn pass_steps(n_tokens: u32, n_slices: u32, longest_slice: u32) -> u32 {
+pub(crate) fn pass_steps(n_tokens: u32, n_slices: u32, longest_slice: u32) -> u32 {
     let fits = |steps: u32| stage_bytes(n_tokens, n_slices * steps) <= STAGE_BYTES;
     if fits(longest_slice) {
         return longest_slice;
@@ -226,7 +226,7 @@ fn pass_steps(n_tokens: u32, n_slices: u32, longest_slice: u32) -> u32 {
 
 /// Blocks for `n_groups` groups of tiles: one each, or where packing many tokens costs more than
 /// a group's weights a quarter as many, but enough to fill the GPU.
-fn n_blocks(n_groups: u32, n_tokens: u32, multiprocessors: u32) -> u32 {
+pub(crate) fn n_blocks(n_groups: u32, n_tokens: u32, multiprocessors: u32) -> u32 {
     let groups_a_block = n_tokens.div_ceil(2);
     n_groups
         .div_ceil(groups_a_block)

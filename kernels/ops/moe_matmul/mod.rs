@@ -13,6 +13,8 @@
 
 pub mod cases;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub(crate) mod reference;
 
 use super::{check_room, shape_error};

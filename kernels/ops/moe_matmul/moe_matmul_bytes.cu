@@ -1,0 +1,6 @@
+// moe_matmul by experts' weights in Q8_0; formula in mod.rs, launches in experts.cuh, arithmetic in
+// ../matmul. Bound by the bytes of the experts that have rows.
+
+#include "ops/moe_matmul/experts.cuh"
+
+KERNEL(moe_q8_0_decode, MoeDecodeParams, MATMUL_THREADS, 3) { moe_decode<Q8_0Tile, 2>(params); }
