@@ -258,6 +258,14 @@ fn rope_append_and_attention() {
             mask: Mask::Window(33),
             soft_cap: Some(0.5),
         },
+        // The first pass ends with a block of 4; the last blocks are cut off.
+        Layer {
+            name: "halves_blocks",
+            pairs: RopePairs::Halves,
+            norm: false,
+            mask: Mask::BlockCausal(4),
+            soft_cap: None,
+        },
     ] {
         let shape = KvShape {
             n_pages: 4,

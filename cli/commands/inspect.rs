@@ -163,7 +163,7 @@ fn shape(config: &ModelConfig) -> Shape {
         .iter()
         .filter_map(|layer| match layer.attention.mask {
             Mask::Window(n) => Some(n),
-            Mask::Causal => None,
+            Mask::Causal | Mask::BlockCausal(_) => None,
         })
         .collect();
     let first = config.layers.first();

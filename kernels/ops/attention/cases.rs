@@ -17,6 +17,8 @@ pub struct AttentionCase {
     pub soft_cap: Option<f32>,
     /// Which positions a row sees.
     pub mask: Mask,
+    /// Rows whose outputs are looked at, the first of all.
+    pub n_shown: usize,
 }
 
 struct Arguments<B: Backend> {
@@ -25,13 +27,16 @@ struct Arguments<B: Backend> {
     out: B::Buffer,
 }
 
-/// Heads as they are found, and a single one.
-const HEADS: [Heads; 5] = [
+/// Heads as they are found, a single one, and groups of 1 to 8.
+const HEADS: [Heads; 8] = [
     heads(1, 1, 16),
     heads(4, 1, 256),
     heads(14, 2, 64),
     heads(6, 6, 80),
     heads(12, 2, 128),
+    heads(4, 2, 96),
+    heads(8, 1, 64),
+    heads(2, 2, 192),
 ];
 
 const fn heads(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> Heads {
@@ -51,6 +56,7 @@ pub(crate) fn all() -> Vec<AttentionCase> {
             .collect(),
         soft_cap: None,
         mask,
+        n_shown: lengths.iter().map(|&(_, new)| new).sum(),
     };
     let mut cases = Vec::new();
     for heads in HEADS {
@@ -59,6 +65,10 @@ pub(crate) fn all() -> Vec<AttentionCase> {
         cases.push(case(heads, &[(31, 1)], Mask::Causal));
         cases.push(case(heads, &[(32, 1)], Mask::Causal));
         cases.push(case(heads, &[(500, 9)], Mask::Causal));
+        // Both sides of what is decoded, and of the borders of 256 positions.
+        cases.push(case(heads, &[(3, 16), (1, 17)], Mask::Causal));
+        let borders = [(255, 1), (256, 1), (511, 2), (250, 17)];
+        cases.push(case(heads, &borders, Mask::Causal));
         let several = [(0, 5), (70, 1), (33, 31), (200, 1)];
         cases.push(case(heads, &several, Mask::Causal));
         // Windows of one token, less than a page, a page, and more than the context.
@@ -69,37 +79,55 @@ pub(crate) fn all() -> Vec<AttentionCase> {
             soft_cap: Some(1.5),
             ..case(heads, &several, Mask::Window(40))
         });
+        // Blocks less than a page, beside its borders, and more than the context.
+        for block in [4, 33, 1000] {
+            cases.push(case(heads, &several, Mask::BlockCausal(block)));
+        }
     }
+    // Long contexts of few rows, and of more than are decoded.
+    let heads = heads(12, 2, 128);
+    cases.push(case(heads, &[(1500, 3), (0, 1)], Mask::Causal));
+    cases.push(case(heads, &[(1600, 1)], Mask::Window(700)));
+    cases.push(case(heads, &[(1000, 20)], Mask::Causal));
     cases
 }
 
 impl AttentionCase {
     /// Positions that the rows attend to, all rows together.
     fn n_scores(&self) -> usize {
-        let positions = self
-            .sequences
-            .iter()
-            .flat_map(|s| s.cached..s.cached + s.new);
-        positions.map(|position| self.seen(position + 1)).sum()
+        let seen = |s: &Sequence| -> usize {
+            let stored = s.cached + s.new;
+            let positions = s.cached..stored;
+            let seen = positions.map(|position| self.mask.visible(position, stored).len());
+            seen.sum()
+        };
+        self.sequences.iter().map(seen).sum()
     }
 
-    /// How many of the last `n` positions a row sees.
-    fn seen(&self, n: usize) -> usize {
-        match self.mask {
-            Mask::Causal => n,
-            Mask::Window(window) => n.min(window),
-        }
+    /// Positions that any row of a sequence attends to.
+    fn attended(&self, s: &Sequence) -> usize {
+        let stored = s.cached + s.new;
+        stored - self.mask.visible(s.cached, stored).start
     }
 }
 
 impl<B: Backend> Case<B> for AttentionCase {
     fn n_rows(&self) -> usize {
-        sequences::n_rows(&self.sequences)
+        self.n_shown
     }
 
+    /// Rows of which one is shown keep what they see, the rest of their block.
     fn first_rows(&self, n_rows: usize) -> Box<dyn Case<B>> {
+        let mut sequences = sequences::first_rows(&self.sequences, n_rows);
+        if let Mask::BlockCausal(block) = self.mask {
+            for (first, whole) in sequences.iter_mut().zip(&self.sequences) {
+                let end = (first.cached + first.new).next_multiple_of(block);
+                first.new = whole.new.min(end - first.cached);
+            }
+        }
         Box::new(Self {
-            sequences: sequences::first_rows(&self.sequences, n_rows),
+            sequences,
+            n_shown: n_rows,
             ..self.clone()
         })
     }
@@ -116,11 +144,7 @@ impl<B: Backend> Case<B> for AttentionCase {
     }
 
     fn cost(&self) -> Cost {
-        let cached: usize = self
-            .sequences
-            .iter()
-            .map(|s| self.seen(s.cached + s.new).min(s.cached) + s.new)
-            .sum();
+        let cached: usize = self.sequences.iter().map(|s| self.attended(s)).sum();
         let outputs = sequences::n_rows(&self.sequences) * self.heads.q_width();
         let kv_width = 2 * self.heads.n_kv_heads * self.heads.head_dim;
         Cost {
@@ -161,7 +185,10 @@ impl<B: Backend> Prepared<B> for Arguments<B> {
     }
 
     fn outputs(&mut self, backend: &B) -> Result<Vec<f32>> {
-        let len = self.shared.batch.n_rows() * self.case.heads.q_width();
-        fetch(backend, &self.out, len)
+        fetch(
+            backend,
+            &self.out,
+            self.case.n_shown * self.case.heads.q_width(),
+        )
     }
 }

@@ -41,8 +41,7 @@ struct Job<'a> {
     head_dim: usize,
     scale: f32,
     soft_cap: Option<f32>,
-    /// Positions that a row sees at most.
-    window: usize,
+    mask: Mask,
 }
 
 pub(crate) fn run(cpu: &Cpu, op: Attention<'_, Cpu>) {
@@ -56,10 +55,7 @@ pub(crate) fn run(cpu: &Cpu, op: Attention<'_, Cpu>) {
         head_dim: op.head_dim,
         scale: op.scale,
         soft_cap: op.soft_cap,
-        window: match op.mask {
-            Mask::Causal => usize::MAX,
-            Mask::Window(n) => n,
-        },
+        mask: op.mask,
     };
     let n_threads = cpu.n_threads();
     let tiles = tiles(&job, &op, n_threads);

@@ -146,6 +146,7 @@ fn params(cuda: &Cuda, queue: &mut Queue, op: &Attention<'_, Cuda>) -> Result<At
     let (window, block) = match op.mask {
         Mask::Causal => (UNBOUNDED, 1),
         Mask::Window(n) => (n, 1),
+        Mask::BlockCausal(n) => (UNBOUNDED, n),
     };
     let (inner, outer) = match op.soft_cap {
         Some(cap) => (op.scale / cap, cap * LOG2_E),

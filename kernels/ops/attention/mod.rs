@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! s[p]  = scale · q·k[p]         (soft_cap: s ← c · tanh(s / c))
-//! p runs over the positions the mask allows: t − window < p ≤ t
+//! p runs over the positions that the mask allows ([`Mask`])
 //! out   = Σ_p softmax(s)[p] · v[p]
 //! ```
 //!
@@ -20,6 +20,8 @@ pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub(crate) mod reference;
 
+use std::ops::Range;
+
 use crate::backend::{Backend, Batch};
 use crate::error::Result;
 
@@ -29,13 +31,29 @@ use super::{check_room, shape_error};
 /// The operation's name in errors and in the registry.
 pub const OP: &str = "attention";
 
-/// Which earlier positions a row may look at.
+/// Which positions a row may look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
     /// Itself and everything before it.
     Causal,
     /// Itself and the `n − 1` positions before it.
     Window(usize),
+    /// All up to the end of its own block, where blocks of `n` positions begin at 0: block
+    /// diffusion (Arriola et al. 2025) refines a block whose rows see each other. Of what the
+    /// sequence has not stored yet a row sees nothing.
+    BlockCausal(usize),
+}
+
+impl Mask {
+    /// The positions that the row at `position` sees, of a sequence with `stored` positions.
+    pub fn visible(self, position: usize, stored: usize) -> Range<usize> {
+        let end = position + 1;
+        match self {
+            Self::Causal => 0..end,
+            Self::Window(n) => end.saturating_sub(n)..end,
+            Self::BlockCausal(n) => 0..(position / n + 1).saturating_mul(n).min(stored),
+        }
+    }
 }
 
 /// Arguments of [`Backend::attention`].
@@ -78,8 +96,9 @@ impl<B: Backend + ?Sized> Attention<'_, B> {
             head_dim: self.head_dim,
         };
         batch::check(OP, self.batch, self.kv, &heads)?;
-        if self.mask == Mask::Window(0) {
-            return Err(shape_error(OP, "a window of 0 shows a row nothing".into()));
+        if let Mask::Window(0) | Mask::BlockCausal(0) = self.mask {
+            let detail = "a window or block of 0 positions shows a row nothing";
+            return Err(shape_error(OP, detail.into()));
         }
         let n_rows = self.batch.n_rows();
         let row_heads = self.n_heads.saturating_add(2 * self.n_kv_heads);

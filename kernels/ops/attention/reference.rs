@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Attention, Mask};
+use super::Attention;
 use crate::backend::Span;
 use crate::reference::{Reference, dot};
 
@@ -25,22 +25,19 @@ pub(crate) fn run(op: Attention<'_, Reference>) {
         let (row, head) = (index / op.n_heads, index % op.n_heads);
         let (span, position) = spans[row];
         let query = &op.qkv[row * (q_width + 2 * kv_width) + head * op.head_dim..][..op.head_dim];
-        let first = match op.mask {
-            Mask::Causal => 0,
-            Mask::Window(n) => (position + 1).saturating_sub(n),
-        };
+        let seen = op.mask.visible(position, span.position + span.rows.len());
         let score = |p| {
             let score = op.scale * dot(query, layer.key(span, p, head / group));
             op.soft_cap.map_or(score, |cap| cap * (score / cap).tanh())
         };
-        let mut weights: Vec<f32> = (first..=position).map(score).collect();
+        let mut weights: Vec<f32> = seen.clone().map(score).collect();
         let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         for weight in &mut weights {
             *weight = (*weight - max).exp();
         }
         let total: f32 = weights.iter().sum();
         out.fill(0.0);
-        for (p, weight) in (first..=position).zip(weights) {
+        for (p, weight) in seen.zip(weights) {
             let value = layer.value(span, p, head / group);
             for (out, value) in out.iter_mut().zip(value) {
                 *out += weight * value;

@@ -29,14 +29,37 @@ DEVICE unsigned first_element(unsigned part) {
     return part * WARP_ELEMENTS + threadIdx.x % WARP_LANES * LANE_ELEMENTS;
 }
 
-// Positions times frequencies in f32, as the reference has them; far positions need a sine that
-// is exact for large angles.
+// Cosine and sine of an angle of any size, within 1e-7: the angle is taken modulo π/2 in f64, whose
+// 53 bits leave 24 for the rest while a quarter turn's count has fewer than 29. CUDA's sincosf would
+// keep an array in memory for that. Polynomials for |x| ≤ π/4 by Moshier (Cephes, 1992).
+DEVICE Turn turn_by(float angle) {
+    constexpr double QUARTERS = 0.63661977236758134308; // 2/π
+    constexpr double QUARTER = 1.57079632679489661923;
+    const double count = rint(angle * QUARTERS);
+    const auto x = static_cast<float>(fma(-count, QUARTER, static_cast<double>(angle)));
+    const float z = x * x;
+    float sine = fmaf(fmaf(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f);
+    sine = fmaf(sine * z, x, x);
+    float cosine = fmaf(fmaf(2.443315711809948e-5f, z, -1.388731625493765e-3f), z, 4.166664568298827e-2f);
+    cosine = fmaf(cosine * z, z, fmaf(-0.5f, z, 1.0f));
+    switch (static_cast<long long>(count) & 3) {
+    case 0:
+        return {cosine, sine};
+    case 1:
+        return {-sine, cosine};
+    case 2:
+        return {-cosine, -sine};
+    default:
+        return {sine, -cosine};
+    }
+}
+
+// Positions times frequencies in f32, as the reference has them.
 DEVICE void find_turns(const RopeAppendParams &params, unsigned row, Turn *turns) {
     const auto position = static_cast<float>(params.batch.positions[row]);
     for (unsigned j = threadIdx.x; j < params.n_pairs; j += blockDim.x) {
-        float sin, cos;
-        sincosf(position * params.frequencies[j], &sin, &cos);
-        turns[j] = {cos * params.attention_factor, sin * params.attention_factor};
+        const Turn turn = turn_by(position * params.frequencies[j]);
+        turns[j] = {turn.cos * params.attention_factor, turn.sin * params.attention_factor};
     }
 }
 

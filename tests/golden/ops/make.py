@@ -32,7 +32,7 @@ def rotate(x, position, frequencies, factor, adjacent):
     return out
 
 
-def attend(q, k, v, scale, window, cap):
+def attend(q, k, v, scale, window, cap, block):
     """q [t, heads, d], k and v [t, kv_heads, d] of one whole sequence."""
     t, heads, _ = q.shape
     group = heads // k.shape[1]
@@ -41,7 +41,8 @@ def attend(q, k, v, scale, window, cap):
     if cap:
         scores = cap * np.tanh(scores / cap)
     row, column = np.arange(t)[:, None], np.arange(t)[None, :]
-    scores[:, (column > row) | (column <= row - window)] = -np.inf
+    last = row // block * block + block - 1
+    scores[:, (column > last) | (column <= row - window)] = -np.inf
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
     return np.einsum("hqk,khd->qhd", weights, v)
@@ -53,7 +54,7 @@ FREQUENCIES = np.array([1.0, 0.25, 0.03125])
 FACTOR = 1.25
 
 
-def attention_layer(adjacent, norm, window, cap):
+def attention_layer(adjacent, norm, window, cap, block=1):
     """Rotated queries and attention of two sequences, all rows."""
     width = (N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM
     qkv = values(sum(LENGTHS) * width, 20).reshape(-1, N_HEADS + 2 * N_KV_HEADS, HEAD_DIM)
@@ -70,7 +71,7 @@ def attention_layer(adjacent, norm, window, cap):
             for x in (q, k)
         )
         queries.append(q)
-        outputs.append(attend(q, k, v, 0.7, window, cap))
+        outputs.append(attend(q, k, v, 0.7, window, cap, block))
     return {
         "queries": np.concatenate(queries).ravel(),
         "attention": np.concatenate(outputs).ravel(),
@@ -110,6 +111,7 @@ def main() -> None:
         "halves_causal": attention_layer(False, False, 1000, None),
         "adjacent_norm_window": attention_layer(True, True, 7, None),
         "halves_soft_cap": attention_layer(False, False, 33, 0.5),
+        "halves_blocks": attention_layer(False, False, 1000, None, 4),
     }
     for name, layer in layers.items():
         expected |= {f"{name}_{part}": array for part, array in layer.items()}

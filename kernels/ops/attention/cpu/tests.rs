@@ -55,8 +55,13 @@ impl Model {
                 let query = &row[head * dim..][..dim];
                 let mut weights = Vec::new();
                 let mut sum = vec![0.0; dim];
-                for (p, other) in rows[..=t].iter().enumerate() {
-                    if matches!(self.mask, Mask::Window(n) if p + n <= t) {
+                for (p, other) in rows.iter().enumerate() {
+                    let seen = match self.mask {
+                        Mask::Causal => p <= t,
+                        Mask::Window(n) => p <= t && p + n > t,
+                        Mask::BlockCausal(n) => p / n <= t / n,
+                    };
+                    if !seen {
                         continue;
                     }
                     let key = half(&other[(self.n_heads + kv_head) * dim..][..dim]);
@@ -186,6 +191,8 @@ fn it_agrees_with_f64_loops() {
         (Model::new(12, 2, 128, Mask::Causal), 64),
         (Model::new(5, 1, 80, Mask::Window(1)), 33),
         (Model::new(16, 1, 32, Mask::Window(300)), 310),
+        (Model::new(4, 2, 32, Mask::BlockCausal(5)), 64),
+        (Model::new(14, 2, 64, Mask::BlockCausal(100)), 270),
         (capped(Model::new(2, 1, 40, Mask::Causal), 2.0), 70),
     ];
     for cpu in machines() {

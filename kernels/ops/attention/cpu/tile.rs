@@ -61,8 +61,9 @@ impl<'a> Tile<'a> {
     /// The positions that a line sees.
     fn visible(&self, line: usize) -> Range<usize> {
         let (row, _) = self.row_and_head(line);
-        let end = self.span.position + row - self.span.rows.start + 1;
-        end.saturating_sub(self.job.window)..end
+        let (start, rows) = (self.span.position, &self.span.rows);
+        let position = start + row - rows.start;
+        self.job.mask.visible(position, start + rows.len())
     }
 
     /// The pages of which any line sees something.
