@@ -150,6 +150,7 @@ fn attention_reads_each_key_and_value_once() {
         sequences: vec![Sequence { cached, new: 1 }; 2],
         soft_cap: None,
         mask,
+        n_shown: 2,
     };
     let cases = [
         case(heads(8, 2, 128), 2047, Mask::Causal),
