@@ -18,6 +18,8 @@ pub(crate) struct Tiling {
     pub(crate) record_bytes: u32,
     /// Steps that share a record.
     pub(crate) record_steps: u32,
+    /// Whether a record has minima, which meet the activations' sums.
+    pub(crate) has_minima: bool,
     /// Whether activations are rounded to bf16, not f16.
     pub(crate) bf16: bool,
     /// The kernel of `retile.cu`.
@@ -36,6 +38,18 @@ pub(crate) struct Tiling {
     pub(crate) experts_module: &'static str,
     /// The kernel for up to eight tokens of an expert.
     pub(crate) experts_decode: &'static str,
+    /// The kernels for more, and the tokens of their blocks.
+    pub(crate) prefill: [(u32, &'static str); 3],
+}
+
+impl Tiling {
+    /// The same with minima.
+    fn with_minima(self) -> Self {
+        Self {
+            has_minima: true,
+            ..self
+        }
+    }
 }
 
 macro_rules! tiling {
@@ -44,6 +58,7 @@ macro_rules! tiling {
             step_bytes: $step_bytes,
             record_bytes: $record_bytes,
             record_steps: $record_steps,
+            has_minima: false,
             bf16: false,
             retile: concat!("retile_", $name),
             embed: concat!("embed_", $name),
@@ -53,6 +68,11 @@ macro_rules! tiling {
             hopper: concat!("matmul_", $name, "_hopper"),
             experts_module: concat!("moe_matmul_", $module),
             experts_decode: concat!("moe_", $name, "_decode"),
+            prefill: [
+                (16, concat!("matmul_", $name, "_n16")),
+                (32, concat!("matmul_", $name, "_n32")),
+                (64, concat!("matmul_", $name, "_n64")),
+            ],
         }
     };
 }
@@ -81,14 +101,14 @@ pub(crate) fn tiling(format: Format) -> Option<Tiling> {
         Format::F8E4M3 => tiling!("floats", "f8_e4m3", BYTES, 0, 1),
         Format::Q8_0 => tiling!("bytes", "q8_0", BYTES, SCALE, 1),
         Format::Q4_0 => tiling!("nibbles", "q4_0", FOUR, SCALE, 1),
-        Format::Q4_1 => tiling!("nibbles", "q4_1", FOUR, MINIMUM, 1),
+        Format::Q4_1 => tiling!("nibbles", "q4_1", FOUR, MINIMUM, 1).with_minima(),
         Format::Mxfp4 => tiling!("nibbles", "mxfp4", FOUR, MATMUL_EXPONENT_RECORD_BYTES, 1),
         Format::Int4G32 => tiling!("nibbles", "int4_g32", FOUR, ZERO, 1),
         Format::Int4G128 => tiling!("nibbles", "int4_g128", FOUR, WIDE_ZERO, WIDE),
         Format::Q5_0 => tiling!("five_bits", "q5_0", FIVE, SCALE, 1),
-        Format::Q5_1 => tiling!("five_bits", "q5_1", FIVE, MINIMUM, 1),
-        Format::Q4K => tiling!("k_quants", "q4_k", FOUR, K_QUANT, SUPER),
-        Format::Q5K => tiling!("k_quants", "q5_k", FIVE, K_QUANT, SUPER),
+        Format::Q5_1 => tiling!("five_bits", "q5_1", FIVE, MINIMUM, 1).with_minima(),
+        Format::Q4K => tiling!("k_quants", "q4_k", FOUR, K_QUANT, SUPER).with_minima(),
+        Format::Q5K => tiling!("k_quants", "q5_k", FIVE, K_QUANT, SUPER).with_minima(),
         Format::Q6K => tiling!("k_quants", "q6_k", SIX, MATMUL_Q6_K_RECORD_BYTES, SUPER),
     })
 }

@@ -145,26 +145,27 @@ DEVICE void unpack_f8(uint32_t word, uint32_t *registers) {
     }
 }
 
-// Where the eight FP4 numbers of an operand lie in a half of their word: the three bits of the
-// magnitude and the sign of register r. Registers 0 and 1 need one mask for both.
-DEVICE constexpr unsigned fp4_magnitude_place(unsigned reg) { return 9 - 3 * reg; }
-DEVICE constexpr unsigned fp4_sign_place(unsigned reg) {
-    return reg == 0 ? 15 : reg == 1 ? 12 : reg == 2 ? 14 : 13;
+// Where the eight FP4 numbers of an operand lie in their word. Number n = 2 · register + half has
+// its three bits of magnitude in nibble n, where a byte permutation looks them up; the top bits of
+// nibbles are signs, so that those of numbers 0 to 3, and shifted by four those of 4 to 7, are the
+// top bits of bytes.
+DEVICE constexpr unsigned fp4_magnitude_place(unsigned number) { return 4 * number; }
+DEVICE constexpr unsigned fp4_sign_place(unsigned number) {
+    return number < 4 ? 8 * number + 7 : 8 * (number - 4) + 3;
 }
 
-// Eight FP4 numbers (E2M1) → the four registers of an operand. In their place in an f16 they are
-// 2^−14 times their value, subnormal for ±½, and exact.
+// Eight FP4 numbers (E2M1) → the four registers of an operand. All of them are f16 whose lower
+// byte is zero.
 DEVICE void unpack_fp4(uint32_t word, uint32_t (&registers)[4]) {
-    constexpr uint32_t TWO_TO_14 = 0x74007400u, MAGNITUDE = 0x0e000e00u, SIGN = 0x80008000u;
-    const uint32_t scaled[4] = {
-        word & (MAGNITUDE | SIGN),
-        word << 3 & (MAGNITUDE | SIGN),
-        (word << 6 & MAGNITUDE) | (word << 1 & SIGN),
-        (word << 9 & MAGNITUDE) | (word << 2 & SIGN),
-    };
+    // The upper bytes of 0, ½, 1, 1½ and of 2, 3, 4, 6.
+    constexpr uint32_t SMALL = 0x3e3c3800u, LARGE = 0x46444240u, SIGNS = 0x80808080u;
+    const uint32_t magnitudes = word & 0x77777777u;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        registers[i] = fma_f16x2(scaled[i], TWO_TO_14, 0);
+    for (int i = 0; i < 2; ++i) {
+        const uint32_t bytes = __byte_perm(SMALL, LARGE, magnitudes >> 16 * i) |
+                               (word << 4 * i & SIGNS);
+        registers[2 * i] = __byte_perm(bytes, 0, 0x1404);
+        registers[2 * i + 1] = __byte_perm(bytes, 0, 0x3424);
     }
 }
 

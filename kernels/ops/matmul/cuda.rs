@@ -2,6 +2,8 @@
 //!
 //! Which launch computes a token never changes its bits: the order of its sums is the part's.
 
+pub(super) mod prefill;
+
 use cudarc::driver::DeviceRepr;
 
 use super::{Matmul, OP, hopper};
@@ -125,6 +127,7 @@ pub(crate) unsafe fn launch_product(
     queue: &mut Queue,
     product: &Product<'_>,
 ) -> Result<()> {
+    let mut packed = prefill::Activations::new(&product.input);
     for part in product.weight.parts() {
         let mut output = product.output;
         output.first = part.first_row;
@@ -137,8 +140,14 @@ pub(crate) unsafe fn launch_product(
                 Some(tiling) if is_for_hopper(cuda, part, &product.input) => {
                     hopper::launch(cuda, queue, part, &tiling, product.input, output)
                 }
-                Some(tiling) => decode(cuda, queue, part, &tiling, product.input, output),
                 None => f32_product(cuda, queue, part, product.input, output),
+                Some(tiling) if product.input.n_tokens <= MATMUL_GROUP_TOKENS => {
+                    decode(cuda, queue, part, &tiling, product.input, output)
+                }
+                Some(tiling) => {
+                    let packed = packed.get(cuda, queue, tiling.bf16)?;
+                    prefill::launch(cuda, queue, part, &tiling, packed, output)
+                }
             }
         }?;
     }
@@ -150,57 +159,35 @@ fn is_for_hopper(cuda: &Cuda, part: &Part, input: &MatmulInput) -> bool {
     input.n_tokens >= hopper::LEAST_TOKENS && cuda.hopper_formats().contains(&part.format)
 }
 
-/// The first tokens, at most eight, of what is left of `input` and `output`.
-fn take_tokens(input: &mut MatmulInput, output: &mut MatmulOutput) -> (MatmulInput, MatmulOutput) {
-    let n_tokens = input.n_tokens.min(MATMUL_GROUP_TOKENS);
-    let first = (MatmulInput { n_tokens, ..*input }, *output);
-    let taken = n_tokens as usize;
-    if input.rows.is_null() {
-        input.x = input.x.wrapping_add(taken * input.cols as usize);
-    } else {
-        input.rows = input.rows.wrapping_add(taken);
-    }
-    output.out = output.out.wrapping_add(taken * output.width as usize);
-    input.n_tokens -= n_tokens;
-    first
-}
-
-/// Launches of up to eight tokens.
+/// Up to eight tokens.
 unsafe fn decode(
     cuda: &Cuda,
     queue: &mut Queue,
     part: &Part,
     tiling: &Tiling,
-    mut input: MatmulInput,
-    mut output: MatmulOutput,
+    input: MatmulInput,
+    output: MatmulOutput,
 ) -> Result<()> {
     let (weight, longest_slice) = part.weight(tiling);
     let n_groups = weight.n_tiles.div_ceil(MATMUL_WARPS >> weight.slice_bits);
-    while input.n_tokens > 0 {
-        let (input, output) = take_tokens(&mut input, &mut output);
-        let pass_steps = pass_steps(input.n_tokens, 1 << weight.slice_bits, longest_slice);
-        let launch = Launch {
-            module: tiling.module,
-            kernel: tiling.decode,
-            grid: (
-                n_blocks(n_groups, input.n_tokens, cuda.device.gpu().multiprocessors),
-                1,
-                1,
-            ),
-            threads: MATMUL_THREADS,
-            shared_bytes: stage_bytes(input.n_tokens, pass_steps << weight.slice_bits),
-            params: MatmulDecodeParams {
-                weight,
-                input,
-                output,
-                longest_slice,
-                pass_steps,
-            },
-        };
-        // SAFETY: by the contract above; the launch is as `decode.cuh` asks for.
-        unsafe { queue.launch(&cuda.device, &launch) }?;
-    }
-    Ok(())
+    let pass_steps = pass_steps(input.n_tokens, 1 << weight.slice_bits, longest_slice);
+    let multiprocessors = cuda.device.gpu().multiprocessors;
+    let launch = Launch {
+        module: tiling.module,
+        kernel: tiling.decode,
+        grid: (n_blocks(n_groups, input.n_tokens, multiprocessors), 1, 1),
+        threads: MATMUL_THREADS,
+        shared_bytes: stage_bytes(input.n_tokens, pass_steps << weight.slice_bits),
+        params: MatmulDecodeParams {
+            weight,
+            input,
+            output,
+            longest_slice,
+            pass_steps,
+        },
+    };
+    // SAFETY: by the caller's contract; the launch is as `decode.cuh` asks for.
+    unsafe { queue.launch(&cuda.device, &launch) }
 }
 
 /// Shared memory of a decode block for `n_places` steps of each token, as `decode.cuh` lays it out.

@@ -1,15 +1,13 @@
 //! `matmul` of many tokens on Hopper (`hopper.cuh`), for the formats whose kernels have shown on the
 //! very GPU that they compute the bits of the others.
 
-use cudarc::driver::DeviceRepr;
-
 use super::Matmul;
-use super::cuda::plain_output;
+use super::cuda::{plain_output, prefill};
 use crate::backend::{Backend, MatrixSource};
 use crate::cuda::abi::{
     MATMUL_GROUP_TOKENS, MATMUL_HOPPER_FLOAT_GROUPS, MATMUL_HOPPER_GROUPS,
-    MATMUL_HOPPER_SHARED_BYTES, MATMUL_HOPPER_THREADS, MATMUL_HOPPER_TILES, MATMUL_STEP_COLS,
-    MATMUL_THREADS, MatmulInput, MatmulOutput, MatmulPackParams, MatmulPacked, MatmulPrefillParams,
+    MATMUL_HOPPER_SHARED_BYTES, MATMUL_HOPPER_THREADS, MATMUL_HOPPER_TILES, MATMUL_THREADS,
+    MatmulInput, MatmulOutput, MatmulPackParams, MatmulPrefillParams,
 };
 use crate::cuda::layout::{Tiling, tiling};
 use crate::cuda::matrix::Part;
@@ -18,20 +16,11 @@ use crate::cuda::{self, Cuda};
 use crate::error::Result;
 use crate::quant::{self, Format};
 
-// SAFETY: plain data, their layouts checked against the kernels' compiler when they were
-// generated.
-unsafe impl DeviceRepr for MatmulPackParams {}
-// SAFETY: likewise.
-unsafe impl DeviceRepr for MatmulPrefillParams {}
-
 /// The compute capability whose instructions the kernels use; no other GPU has them.
 const CAPABILITY: (u32, u32) = (9, 0);
 
 /// Tokens from which a block's columns are well used.
 pub(super) const LEAST_TOKENS: u32 = 48;
-
-/// Columns of a block of activations.
-const BLOCK_COLS: u32 = 32;
 
 /// Puts the product of a part on the stream.
 ///
@@ -50,7 +39,7 @@ pub(super) unsafe fn launch(
 ) -> Result<()> {
     let n_tokens = input.n_tokens;
     let (weight, _) = part.weight(tiling);
-    let packed = packed(cuda, queue, n_tokens, part.n_steps)?;
+    let packed = prefill::room(cuda, queue, "packed activations", n_tokens, part.n_steps)?;
     let pack = Launch {
         module: "matmul_pack",
         kernel: match tiling.bf16 {
@@ -88,26 +77,6 @@ pub(super) unsafe fn launch(
         queue.launch(&cuda.device, &pack)?;
         queue.launch(&cuda.device, &product)
     }
-}
-
-/// Scratch memory for the packed activations, as `params.h` lays them out.
-fn packed(cuda: &Cuda, queue: &mut Queue, n_tokens: u32, n_steps: u32) -> Result<MatmulPacked> {
-    const HALF: usize = 2;
-    const WORD: usize = 4;
-    let n_groups = n_tokens.div_ceil(MATMUL_GROUP_TOKENS);
-    let n_blocks = n_steps * MATMUL_STEP_COLS / BLOCK_COLS;
-    let tokens = n_groups as usize * MATMUL_GROUP_TOKENS as usize;
-    let fragments = tokens * n_blocks as usize * BLOCK_COLS as usize * HALF;
-    let sums = tokens * n_blocks as usize * WORD;
-    let bytes = fragments + sums + tokens * WORD;
-    let scratch = queue.scratch(&cuda.device, "packed activations", bytes)?;
-    Ok(MatmulPacked {
-        fragments: scratch.cast(),
-        sums: scratch.wrapping_add(fragments).cast(),
-        factors: scratch.wrapping_add(fragments + sums).cast(),
-        n_groups,
-        n_blocks,
-    })
 }
 
 /// The formats whose Hopper kernels may be used on this GPU: on one that is no Hopper, none; on

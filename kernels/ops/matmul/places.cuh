@@ -76,8 +76,8 @@ struct SixBits {
 struct Fp4Bits {
     static constexpr unsigned N_RUNS = 2, N_WORDS = 4;
     DEVICE BitRun run(unsigned index, const Place &p) {
-        return index == 0
-                   ? BitRun{p.operand, fp4_magnitude_place(p.reg) + 16 * p.half, 0, 3}
-                   : BitRun{p.operand, fp4_sign_place(p.reg) + 16 * p.half, 3, 1};
+        const unsigned number = 2 * p.reg + p.half;
+        return index == 0 ? BitRun{p.operand, fp4_magnitude_place(number), 0, 3}
+                          : BitRun{p.operand, fp4_sign_place(number), 3, 1};
     }
 };

@@ -11,6 +11,8 @@ template <typename Codec>
 DEVICE void retile(const RetileParams &params) {
     using Bits = typename Codec::Bits;
     using Scales = typename Codec::Scales;
+    // A thread's words; indexed at run time, so not in registers.
+    __shared__ uint32_t words[Bits::N_WORDS][MATMUL_THREADS];
     const unsigned step = blockIdx.y, lane = threadIdx.x % WARP_LANES;
     const unsigned tile = blockIdx.x * MATMUL_WARPS + threadIdx.x / WARP_LANES;
     const unsigned first_row = tile * MATMUL_TILE_ROWS;
@@ -19,7 +21,9 @@ DEVICE void retile(const RetileParams &params) {
     }
     const Source source = {params.source + static_cast<size_t>(first_row) * params.row_bytes,
                            params.n_rows - first_row, params.row_bytes, params.cols};
-    uint32_t words[Bits::N_WORDS] = {};
+    for (unsigned word = 0; word < Bits::N_WORDS; ++word) {
+        words[word][threadIdx.x] = 0;
+    }
 #pragma unroll 1
     for (unsigned i = 0; i < 32; ++i) {
         const Place place = {lane, i / 8, i / 2 % 4, i % 2};
@@ -28,14 +32,14 @@ DEVICE void retile(const RetileParams &params) {
         const uint32_t integer = block == nullptr ? 0 : Codec::integer(block, column % Codec::LEN);
         for (unsigned index = 0; index < Bits::N_RUNS; ++index) {
             const BitRun run = Bits::run(index, place);
-            words[run.word] |= (integer >> run.from & ((1u << run.n_bits) - 1)) << run.at;
+            words[run.word][threadIdx.x] |= (integer >> run.from & ((1u << run.n_bits) - 1)) << run.at;
         }
     }
     const size_t at = static_cast<size_t>(params.first_row / MATMUL_TILE_ROWS + tile) *
                           params.n_steps + step;
     uint8_t *quants = params.quants + at * 128 * Bits::N_WORDS;
     for (unsigned word = 0; word < Bits::N_WORDS; ++word) {
-        put_word(quants + word_offset(word, lane, Bits::N_WORDS), 0, words[word]);
+        put_word(quants + word_offset(word, lane, Bits::N_WORDS), 0, words[word][threadIdx.x]);
     }
     if (Scales::RECORD_BYTES > 0 && lane < 8 && step % Scales::RECORD_STEPS == 0) {
         Codec::write_record(params.scales + at / Scales::RECORD_STEPS * Scales::RECORD_BYTES, lane,

@@ -2,7 +2,8 @@
 // g and g + 8, g = lane / 4, in f32.
 //
 // Each kind has a `Record`, the words as they are loaded, which may be under way for long, and is
-// made from one when the first of the record's steps is computed. With `MINIMA` it also gives an
+// made from one when the first of the record's steps is computed. `factors` are those of a group of
+// the record, counted from the first step or from the one that `next_step` has moved on to. With `MINIMA` it also gives an
 // operand A for the mma that adds Σ minimum · (sum of the activations): column 2 t and 2 t + 1
 // meet the high and the low part of block t's sum, columns 2 t + 8 and 2 t + 9 of block t + 4's
 // (activations.cuh), times `minimum_factors`.
@@ -83,6 +84,7 @@ struct NoScales {
         return {};
     }
     METHOD NoScales(const Record &) {}
+    METHOD void next_step() {}
 };
 
 // A scale for each block of 32.
@@ -103,6 +105,7 @@ struct BlockScales {
     Record d;
 
     METHOD BlockScales(const Record &record) : d(record) {}
+    METHOD void next_step() {}
     METHOD RowPair factors(int group, const Magic &) const {
         return {low_half(d.words[group]), high_half(d.words[group])};
     }
@@ -128,6 +131,7 @@ struct BlockMinima {
     Record d_m;
 
     METHOD BlockMinima(const Record &record) : d_m(record) {}
+    METHOD void next_step() {}
     METHOD RowPair factors(int group, const Magic &) const {
         return {low_half(d_m.words[group]), high_half(d_m.words[group])};
     }
@@ -189,6 +193,13 @@ struct SuperScales {
         }
     }
     METHOD RowPair minimum_factors() const { return {-SUM_UNIT * dmin[0], -SUM_UNIT * dmin[1]}; }
+    METHOD void next_step() {
+#pragma unroll
+        for (int row = 0; row < 2; ++row) {
+            scales[row][0] = __funnelshift_r(scales[row][0], scales[row][1], 16);
+            scales[row][1] >>= 16;
+        }
+    }
 };
 
 // Q6_K: sixteen groups of 16 with signed scales of eight bits.
@@ -230,6 +241,13 @@ struct SixBitScales {
         }
         return {factor[0], factor[1]};
     }
+    METHOD void next_step() {
+#pragma unroll
+        for (int i = 0; i < 3; ++i) {
+            scales[i] = scales[i + 1];
+            scales[i + 4] = scales[i + 5];
+        }
+    }
 };
 
 // MXFP4: a power of two for each block of 32, the exponent of an f32: 255 makes an infinity of it,
@@ -250,6 +268,7 @@ struct ExponentScales {
     Record exponents;
 
     METHOD ExponentScales(const Record &record) : exponents(record) {}
+    METHOD void next_step() {}
     METHOD RowPair factors(int group, const Magic &) const {
         const uint32_t word = exponents.words[0] >> 16 * group;
         return {__uint_as_float(word << 23 & 0x7f800000u), __uint_as_float(word << 15 & 0x7f800000u)};
@@ -274,6 +293,7 @@ struct ZeroScales {
     Record record;
 
     METHOD ZeroScales(const Record &loaded) : record(loaded) {}
+    METHOD void next_step() {}
     METHOD RowPair factors(int group, const Magic &) const {
         return {low_half(record.words[group]), high_half(record.words[group])};
     }
@@ -304,4 +324,5 @@ struct WideZeroScales {
         return {low_half(record.words[0]), high_half(record.words[0])};
     }
     METHOD uint32_t zeros(int) const { return record.words[1]; }
+    METHOD void next_step() {}
 };

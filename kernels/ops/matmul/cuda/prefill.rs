@@ -1,0 +1,197 @@
+//! Nine tokens and more: activations are packed once for all parts that take them alike.
+
+use cudarc::driver::DeviceRepr;
+
+use crate::cuda::Cuda;
+use crate::cuda::abi::{
+    MATMUL_GROUP_TOKENS, MATMUL_STAGES, MATMUL_STEP_COLS, MATMUL_SUPER_BLOCK_STEPS, MATMUL_THREADS,
+    MATMUL_WARPS, MatmulInput, MatmulOutput, MatmulPackParams, MatmulPacked, MatmulPrefillParams,
+};
+use crate::cuda::layout::Tiling;
+use crate::cuda::matrix::Part;
+use crate::cuda::queue::{Launch, Queue};
+use crate::error::Result;
+
+// SAFETY: plain data, their layouts checked against the kernels' compiler when they were
+// generated.
+unsafe impl DeviceRepr for MatmulPackParams {}
+// SAFETY: likewise.
+unsafe impl DeviceRepr for MatmulPrefillParams {}
+
+/// Columns of a block of activations.
+const BLOCK_COLS: u32 = 32;
+
+/// Bytes of a group's fragments of a step.
+const GROUP_BYTES: u32 = MATMUL_GROUP_TOKENS * MATMUL_STEP_COLS * 2;
+
+/// The activations of a product, packed when a part first asks for them.
+pub(super) struct Activations<'a> {
+    input: &'a MatmulInput,
+    f16: Option<MatmulPacked>,
+    bf16: Option<MatmulPacked>,
+}
+
+impl<'a> Activations<'a> {
+    pub(super) fn new(input: &'a MatmulInput) -> Self {
+        Self {
+            input,
+            f16: None,
+            bf16: None,
+        }
+    }
+
+    /// Where they are, in bf16 or in f16.
+    ///
+    /// # Safety
+    /// The input is as `abi.h` states.
+    pub(super) unsafe fn get(
+        &mut self,
+        cuda: &Cuda,
+        queue: &mut Queue,
+        bf16: bool,
+    ) -> Result<Packed> {
+        let n_tokens = self.input.n_tokens;
+        let place = if bf16 { &mut self.bf16 } else { &mut self.f16 };
+        let packed = match *place {
+            Some(packed) => packed,
+            None => {
+                // SAFETY: by the contract above.
+                *place.insert(unsafe { pack(cuda, queue, self.input, bf16) }?)
+            }
+        };
+        Ok(Packed { packed, n_tokens })
+    }
+}
+
+/// Packed activations of a number of tokens.
+#[derive(Clone, Copy)]
+pub(super) struct Packed {
+    packed: MatmulPacked,
+    n_tokens: u32,
+}
+
+/// Packs activations into scratch memory.
+unsafe fn pack(
+    cuda: &Cuda,
+    queue: &mut Queue,
+    input: &MatmulInput,
+    bf16: bool,
+) -> Result<MatmulPacked> {
+    let (kernel, what) = match bf16 {
+        true => ("matmul_pack_bf16", "activations packed in bf16"),
+        false => ("matmul_pack_f16", "activations packed in f16"),
+    };
+    let record_cols = MATMUL_STEP_COLS * MATMUL_SUPER_BLOCK_STEPS;
+    // Whole records of any format.
+    let n_steps = input.cols.div_ceil(record_cols) * MATMUL_SUPER_BLOCK_STEPS;
+    let packed = room(cuda, queue, what, input.n_tokens, n_steps)?;
+    let launch = Launch {
+        module: "matmul_pack",
+        kernel,
+        grid: (packed.n_groups * MATMUL_GROUP_TOKENS, 1, 1),
+        threads: MATMUL_THREADS,
+        shared_bytes: 0,
+        params: MatmulPackParams {
+            input: *input,
+            packed,
+        },
+    };
+    // SAFETY: by the caller's contract; the scratch memory has room for all three arrays.
+    unsafe { queue.launch(&cuda.device, &launch) }?;
+    Ok(packed)
+}
+
+/// Scratch memory for the packed activations, as `params.h` lays them out.
+pub(in crate::ops::matmul) fn room(
+    cuda: &Cuda,
+    queue: &mut Queue,
+    what: &'static str,
+    n_tokens: u32,
+    n_steps: u32,
+) -> Result<MatmulPacked> {
+    const HALF: usize = 2;
+    const WORD: usize = 4;
+    let n_groups = n_tokens.div_ceil(MATMUL_GROUP_TOKENS);
+    let n_blocks = n_steps * MATMUL_STEP_COLS / BLOCK_COLS;
+    let tokens = n_groups as usize * MATMUL_GROUP_TOKENS as usize;
+    let fragments = tokens * n_blocks as usize * BLOCK_COLS as usize * HALF;
+    let sums = tokens * n_blocks as usize * WORD;
+    let bytes = fragments + sums + tokens * WORD;
+    let scratch = queue.scratch(&cuda.device, what, bytes)?;
+    Ok(MatmulPacked {
+        fragments: scratch.cast(),
+        sums: scratch.wrapping_add(fragments).cast(),
+        factors: scratch.wrapping_add(fragments + sums).cast(),
+        n_groups,
+        n_blocks,
+    })
+}
+
+/// Launches the kernel of a part.
+///
+/// # Safety
+/// The part has as many columns as were packed, and the output is as `abi.h` states.
+pub(super) unsafe fn launch(
+    cuda: &Cuda,
+    queue: &mut Queue,
+    part: &Part,
+    tiling: &Tiling,
+    Packed { packed, n_tokens }: Packed,
+    output: MatmulOutput,
+) -> Result<()> {
+    let (weight, _) = part.weight(tiling);
+    let [.., widest] = tiling.prefill;
+    let fits = tiling
+        .prefill
+        .into_iter()
+        .find(|kernel| kernel.0 >= n_tokens);
+    let (tokens_a_block, kernel) = fits.unwrap_or(widest);
+    let launch = Launch {
+        module: tiling.module,
+        kernel,
+        grid: (
+            n_tokens.div_ceil(tokens_a_block),
+            weight.n_tiles.div_ceil(MATMUL_WARPS),
+            1,
+        ),
+        threads: MATMUL_THREADS,
+        shared_bytes: shared_bytes(tiling, tokens_a_block),
+        params: MatmulPrefillParams {
+            weight,
+            packed,
+            output,
+            n_tokens,
+        },
+    };
+    // SAFETY: by the contract above; the launch is as `prefill.cuh` asks for.
+    unsafe { queue.launch(&cuda.device, &launch) }
+}
+
+/// Shared memory of a block, `PrefillShape::BYTES` of `prefill.cuh`.
+fn shared_bytes(tiling: &Tiling, n_tokens: u32) -> u32 {
+    let n_groups = n_tokens / MATMUL_GROUP_TOKENS;
+    let stage = MATMUL_WARPS * tiling.step_bytes + n_groups * GROUP_BYTES;
+    let sums = match tiling.has_minima {
+        true => n_tokens * tiling.record_steps * MATMUL_STEP_COLS / BLOCK_COLS * 4,
+        false => 0,
+    };
+    let slots = MATMUL_STAGES / tiling.record_steps + 1;
+    MATMUL_STAGES * stage + slots * (MATMUL_WARPS * tiling.record_bytes + sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::layout::tiling;
+    use crate::quant::Format;
+
+    #[test]
+    fn blocks_fit_into_the_least_shared_memory_of_any_gpu() {
+        // 99 KiB on compute capability 8.6, 8.9 and 12.0.
+        for tiling in Format::ALL.into_iter().filter_map(tiling) {
+            for (n_tokens, kernel) in tiling.prefill {
+                assert!(shared_bytes(&tiling, n_tokens) <= 99 << 10, "{kernel}");
+            }
+        }
+    }
+}
