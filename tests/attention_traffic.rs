@@ -81,7 +81,7 @@ fn a_decode_step_reads_the_cache_once() {
             let launches = decode(&emulator, kv_type, n_heads, head_dim);
             launches
                 .iter()
-                .for_each(|launch| println!("{what}: {launch}"));
+                .for_each(|launch| println!("{what}: {}", launch.totals));
             let [append, splits, merge] = launches.as_slice() else {
                 panic!("{what}: {} launches", launches.len());
             };

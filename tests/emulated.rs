@@ -9,7 +9,7 @@ use std::process::Command;
 
 use onward_emulator::{Build, Emulator, SCHEDULES, sanitised};
 use onward_kernels::cuda::Cuda;
-use onward_tests::agreement::{assert_agrees, assert_rows_stand_alone, reference_outputs};
+use onward_tests::agreement::{assert_agrees, assert_rows_stand_alone, ops, reference_outputs};
 
 /// Names the build of the emulated device to the process that has the sanitizers.
 const SANITISED: &str = "ONWARD_TEST_SANITISED";
@@ -59,6 +59,14 @@ operations!(
     moe_matmul,
     moe_combine
 );
+
+#[test]
+fn every_operation_is_tested() {
+    let (mut listed, mut tested) = (ops(), TESTED.to_vec());
+    listed.sort_unstable();
+    tested.sort_unstable();
+    assert_eq!(listed, tested);
+}
 
 #[test]
 fn nothing_is_found_by_the_sanitizers() {

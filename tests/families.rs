@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use onward_emulator::{Build, Emulator};
 use onward_engine::{EngineOptions, Request};
+use onward_kernels::cuda::Cuda;
 use onward_kernels::ops::sample::SamplingParams;
 use onward_kernels::{Backend, Cpu, PAGE_TOKENS, Reference};
 use onward_tests::{golden, golden_json, load, log_softmax};
@@ -84,6 +86,23 @@ fn the_cpu_agrees_with_the_reference() {
         let difference = worst(&expected, &logits(family, cpu, 512, &expected.ids));
         println!("{family}: {difference:.2e}");
         assert!(difference < 0.25, "{family}: {difference}");
+    }
+}
+
+/// The CUDA kernels, all of a model's together, on the emulated device; prompts whole and in
+/// chunks. Weights, activations, keys and values of these checkpoints are bf16 there.
+#[test]
+fn the_emulated_gpu_agrees_with_the_reference() {
+    Emulator::install(Build::Optimised).unwrap();
+    for family in FAMILIES {
+        let expected: Expected = golden_json(&format!("families/{family}/expected.json"));
+        let ids = &expected.ids;
+        let whole = logits(family, Cuda::open(0).unwrap(), 512, ids);
+        let difference = worst(&expected, &whole);
+        println!("{family}: {difference:.2e}");
+        assert!(difference < 0.25, "{family}: {difference}");
+        let chunks = logits(family, Cuda::open(0).unwrap(), 7, ids);
+        assert_eq!(whole, chunks, "{family}");
     }
 }
 

@@ -23,7 +23,8 @@ here was run on a GPU.
 - **tensor**, **copies**: tensor core instructions and asynchronous copies to shared memory.
   **loads**: global loads by bytes a thread.
 - **per 32**: warp-instructions of a decode matmul's inner loop per 32 weights, and how many an
-  H100 can issue while 32 weights arrive (930 G/s, 3.2 TB/s); half of that is the limit.
+  H100 can issue while 32 weights arrive (930 G/s, 3.2 TB/s); half of that is the limit on sm_90a,
+  the architecture of an H100; what other GPUs can issue is not measured.
 ";
 
 /// The whole page.

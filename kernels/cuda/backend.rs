@@ -94,14 +94,6 @@ impl Cuda {
     }
 }
 
-/// The error of an operation without kernels.
-fn missing<T>(op: &str) -> Result<T> {
-    Err(Error::Device {
-        device: "cuda".to_owned(),
-        detail: format!("{op} has no kernel"),
-    })
-}
-
 impl Backend for Cuda {
     type Buffer = Buffer;
     type Matrix = Matrix;

@@ -94,8 +94,8 @@ impl Cut {
         let rows = 2 * KV_PAGE_TOKENS;
         let tile = rows * width * 2;
         let stages = match width {
-            ..=64 => 4,
-            ..=192 => 3,
+            0..=64 => 4,
+            65..=192 => 3,
             _ => 2,
         };
         let pages = match element {

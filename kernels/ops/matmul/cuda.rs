@@ -288,7 +288,7 @@ mod tests {
             for n_slices in [1, 2, 4, 8] {
                 for longest in [1, 5, 8, 64, 500] {
                     let steps = pass_steps(n_tokens, n_slices, longest);
-                    assert!(steps == longest || steps % MATMUL_DECODE_DEPTH == 0);
+                    assert!(steps == longest || steps.is_multiple_of(MATMUL_DECODE_DEPTH));
                     assert!(stage_bytes(n_tokens, n_slices * steps) <= STAGE_BYTES);
                 }
             }

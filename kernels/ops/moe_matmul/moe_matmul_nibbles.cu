@@ -6,7 +6,7 @@
 
 KERNEL(moe_q4_0_decode, MoeDecodeParams, MATMUL_THREADS, 2) { moe_decode<Q4_0Tile, 4>(params); }
 KERNEL(moe_q4_1_decode, MoeDecodeParams, MATMUL_THREADS, 2) { moe_decode<Q4_1Tile, 4>(params); }
-KERNEL(moe_mxfp4_decode, MoeDecodeParams, MATMUL_THREADS, 3) { moe_decode<Mxfp4Tile, 4>(params); }
+KERNEL(moe_mxfp4_decode, MoeDecodeParams, MATMUL_THREADS, 2) { moe_decode<Mxfp4Tile, 4>(params); }
 KERNEL(moe_int4_g32_decode, MoeDecodeParams, MATMUL_THREADS, 2) {
     moe_decode<Int4G32Tile, 4>(params);
 }
