@@ -8,8 +8,12 @@
 use std::process::Command;
 
 use onward_emulator::{Build, Emulator, SCHEDULES, sanitised};
+use onward_kernels::Format;
 use onward_kernels::cuda::Cuda;
-use onward_tests::agreement::{assert_agrees, assert_rows_stand_alone, ops, reference_outputs};
+use onward_kernels::ops::matmul::cases::MatmulCase;
+use onward_tests::agreement::{
+    assert_agrees, assert_rows_stand_alone, first_difference, ops, reference_outputs, run,
+};
 
 /// Names the build of the emulated device to the process that has the sanitizers.
 const SANITISED: &str = "ONWARD_TEST_SANITISED";
@@ -66,6 +70,35 @@ fn every_operation_is_tested() {
     listed.sort_unstable();
     tested.sort_unstable();
     assert_eq!(listed, tested);
+}
+
+/// The decode kernels take up to 8 tokens, the others blocks of 16, 32 and 64.
+#[test]
+fn a_token_of_a_matmul_has_the_same_bits_in_any_company() {
+    Emulator::install(Build::Optimised).unwrap();
+    let cuda = Cuda::open(0).unwrap();
+    for format in Format::ALL {
+        // Several slices of the columns, the last one longer, and a tile with rows missing.
+        let whole = MatmulCase {
+            parts: vec![(format, 33)],
+            cols: 1280,
+            n_rows: 512,
+            norm: true,
+            bias: false,
+            soft_cap: None,
+            gate: None,
+            accumulate: false,
+        };
+        let expected = run("matmul", &whole, &cuda);
+        for n_rows in [1, 2, 7, 8, 9, 16, 17, 33, 64, 65, 200] {
+            let case = MatmulCase {
+                n_rows,
+                ..whole.clone()
+            };
+            let difference = first_difference(&run("matmul", &case, &cuda), &expected);
+            assert_eq!(difference, None, "{case:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,10 +1,6 @@
 //! What the kernel build takes an image to be made of: too little and a change goes uncompiled,
 //! too much and every change compiles everything.
 
-#[expect(
-    dead_code,
-    reason = "the build's own file; the test has no use for all of it"
-)]
 #[path = "../kernels/build/includes.rs"]
 mod includes;
 
