@@ -35,7 +35,7 @@ const fn trial(kernel: &'static str, threads: u32, inputs: [usize; 3], output: u
 }
 
 /// All of them.
-pub const TRIALS: [Trial; 18] = [
+pub const TRIALS: [Trial; 19] = [
     trial("conformance_mma_bf16", 32, [128, 64, 128], 128),
     trial("conformance_mma_f16", 32, [128, 64, 128], 128),
     trial("conformance_ldmatrix_x4", 32, [128, 32, 0], 128),
@@ -46,6 +46,7 @@ pub const TRIALS: [Trial; 18] = [
     trial("conformance_cp_async_groups", 128, [384, 0, 0], 384),
     trial("conformance_named_barrier", 128, [128, 0, 0], 128),
     trial("conformance_opaque", 32, [32, 0, 0], 32),
+    trial("conformance_f16x2", 128, [128, 128, 128], 256),
     trial("conformance_pack_words_4", 32, [128, 0, 0], 128),
     trial("conformance_pack_words_2", 32, [64, 0, 0], 64),
     trial("conformance_pack_halves_8", 32, [128, 0, 0], 128),

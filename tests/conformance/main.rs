@@ -69,6 +69,7 @@ fn every_wrapper_does_what_the_instruction_set_says() {
     copies::cp_async_copies_and_fills_with_zeros();
     copies::cp_async_wait_leaves_at_most_so_many_groups();
     words::named_barriers_keep_pairs_of_warps_apart();
+    words::pairs_of_halves_are_rounded_once();
     words::packs_and_streaming_loads_move_their_words();
 
     numbers::philox_gives_the_known_answers();

@@ -54,3 +54,50 @@ pub(crate) fn packs_and_streaming_loads_move_their_words() {
         .collect();
     assert_eq!(run("conformance_streaming", [&words, &[], &[]]), expected);
 }
+
+/// The value of an f16 that is finite.
+fn half(bits: u32) -> f64 {
+    let (exponent, fraction) = (bits >> 10 & 31, f64::from(bits & 1023) / 1024.0);
+    let magnitude = match exponent {
+        0 => fraction * 2f64.powi(-14),
+        _ => (1.0 + fraction) * 2f64.powi(exponent as i32 - 15),
+    };
+    if bits >> 15 & 1 == 1 {
+        -magnitude
+    } else {
+        magnitude
+    }
+}
+
+/// The f16 that is nearest, the even one of two.
+fn nearest_half(value: f64) -> f64 {
+    let exponent = if value == 0.0 {
+        0
+    } else {
+        value.abs().log2().floor() as i32
+    };
+    let step = 2f64.powi(exponent.max(-14) - 10);
+    (value / step).round_ties_even() * step
+}
+
+pub(crate) fn pairs_of_halves_are_rounded_once() {
+    // Magnitudes of 2^-7 to 2^8, so that f64 holds every product and sum exactly.
+    let halves = |seed| -> Vec<u32> {
+        let narrow = |half: u32| half & 0x83ff | (8 + (half >> 10 & 31) % 15) << 10;
+        let words = noise(seed, 128).into_iter();
+        words
+            .map(|word| narrow(word & 0xffff) | narrow(word >> 16) << 16)
+            .collect()
+    };
+    let (a, b, c) = (halves(7), halves(8), halves(9));
+    let out = run("conformance_f16x2", [&a, &b, &c]);
+    for (i, out) in out.chunks(2).enumerate() {
+        for shift in [0, 16] {
+            let value = |words: &[u32]| half(words[i] >> shift & 0xffff);
+            let (a, b, c) = (value(&a), value(&b), value(&c));
+            let found = |word: u32| half(word >> shift & 0xffff);
+            assert_eq!(found(out[0]), nearest_half(a + b), "{a} + {b}");
+            assert_eq!(found(out[1]), nearest_half(a * b + c), "{a} * {b} + {c}");
+        }
+    }
+}

@@ -154,6 +154,13 @@ KERNEL(conformance_opaque, ConformanceParams, WARP_LANES, 1) {
     params.out[threadIdx.x] = opaque(params.a[threadIdx.x]);
 }
 
+// 128 threads, a pair of f16 each in a, b and c: a + b, then a · b + c.
+KERNEL(conformance_f16x2, ConformanceParams, 128, 1) {
+    const unsigned i = threadIdx.x;
+    params.out[2 * i] = add_f16x2(params.a[i], params.b[i]);
+    params.out[2 * i + 1] = fma_f16x2(params.a[i], params.b[i], params.c[i]);
+}
+
 template <int N, typename T>
 DEVICE void reverse_pack(const ConformanceParams &params) {
     const size_t first = threadIdx.x * N;
