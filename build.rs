@@ -43,6 +43,6 @@ fn build_cuda() -> Result<(), String> {
     let out_dir = std::env::var("OUT_DIR").map_err(|_| "OUT_DIR is not set".to_owned())?;
     let out_dir = std::path::Path::new(&out_dir);
     let toolchain = toolchain::find(std::path::Path::new("../target/toolchain"))?;
-    abi::generate(&toolchain, out_dir)?;
-    images::build(&toolchain, out_dir)
+    let layout = abi::generate(&toolchain, out_dir)?;
+    images::build(&toolchain, &layout, out_dir)
 }

@@ -80,20 +80,43 @@ fn a_first_line_restricts_the_architectures() {
     assert_eq!(includes::architectures(""), None);
 }
 
-/// The operations of the real tree do not depend on each other's headers but for their
-/// parameters, which `abi.h` collects.
+#[test]
+fn a_kernel_that_includes_all_parameters_is_refused() {
+    let folder = tree(&[
+        ("a.cu", "#include \"x.cuh\"\n"),
+        ("x.cuh", "#include \"abi.h\"\n"),
+        ("b.cu", "#include \"params.h\"\n"),
+        ("params.h", ""),
+        ("abi.h", "#include \"params.h\"\n"),
+    ]);
+    let check = |name: &str| {
+        let source = folder.path().join(name);
+        let files = includes::closure(&source, &[folder.path()]).expect("a closure");
+        includes::no_collection(&source, &files)
+    };
+    assert_eq!(check("b.cu"), Ok(()));
+    let error = check("a.cu").expect_err("all parameters");
+    assert!(error.contains("a.cu includes abi.h"), "{error}");
+}
+
+/// Operations that build on nobody do not depend on each other's headers, parameters included.
 #[test]
 fn no_operation_is_compiled_again_for_another_ones_header() {
     let kernels = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels"));
-    for operation in ["rms_norm", "gated"] {
-        let source = format!("ops/{operation}/{operation}.cu");
-        let own = format!("ops/{operation}/");
-        for name in names(&kernels, &source) {
+    for (folder, source) in [
+        ("attention", "attention_decode"),
+        ("gated", "gated"),
+        ("matmul", "matmul_nibbles"),
+        ("moe_combine", "moe_combine"),
+        ("moe_route", "moe_route"),
+        ("rms_norm", "rms_norm"),
+        ("rope_append", "rope_append"),
+        ("sample", "sample"),
+    ] {
+        let own = format!("ops/{folder}/");
+        for name in names(&kernels, &format!("{own}{source}.cu")) {
             let foreign = name.starts_with("ops/") && !name.starts_with(&own);
-            assert!(
-                !foreign || name.ends_with("params.h"),
-                "{operation}: {name}"
-            );
+            assert!(!foreign && name != "abi.h", "{source}: {name}");
         }
     }
 }

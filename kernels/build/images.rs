@@ -14,7 +14,7 @@ use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use crate::abi::LAYOUT;
+use crate::abi::Layout;
 use crate::includes;
 use crate::nvcc::{self, Arch, Kind};
 use crate::tasks::{files, read_all, run_all, write_if_changed};
@@ -36,6 +36,8 @@ struct Job {
     /// Where this build has it.
     output: PathBuf,
     arguments: Vec<String>,
+    /// What asserts the layout of its parameters; included ahead of the source.
+    layout: PathBuf,
 }
 
 /// Compiles what changed and writes `images.rs`.
@@ -44,7 +46,7 @@ struct Job {
 ///
 /// One sentence: a bad `ONWARD_CUDA_ARCHS`, a file that cannot be read or written, or the first
 /// error of nvcc.
-pub(crate) fn build(toolchain: &Toolchain, out_dir: &Path) -> Result<(), String> {
+pub(crate) fn build(toolchain: &Toolchain, layout: &Layout, out_dir: &Path) -> Result<(), String> {
     let archs = archs()?;
     // Folders too, so that a new file is seen.
     for folder in ["device", "ops"] {
@@ -57,11 +59,11 @@ pub(crate) fn build(toolchain: &Toolchain, out_dir: &Path) -> Result<(), String>
     }
     println!("cargo::rerun-if-changed=build");
     let sources = [files("ops", "cu")?, files("device", "cu")?].concat();
-    let jobs = plan(toolchain, &archs, &sources, out_dir)?;
+    let jobs = plan(toolchain, layout, &archs, &sources, out_dir)?;
     // The longest first: none is left to run alone at the end.
     let mut order: Vec<&Job> = jobs.iter().collect();
     order.sort_by_key(|job| std::cmp::Reverse(job.size));
-    run_all(&order, |job| make(toolchain, job, &out_dir.join(LAYOUT)))?;
+    run_all(&order, |job| make(toolchain, job))?;
     write_if_changed(
         &out_dir.join("images.rs"),
         table(toolchain, &jobs).as_bytes(),
@@ -108,6 +110,7 @@ fn targets(archs: &[Arch], text: &str) -> Vec<(Arch, Kind)> {
 
 fn plan(
     toolchain: &Toolchain,
+    layout: &Layout,
     archs: &[Arch],
     sources: &[PathBuf],
     out_dir: &Path,
@@ -120,17 +123,20 @@ fn plan(
         fs::create_dir_all(folder)
             .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
-    let layout = read_all(&[out_dir.join(LAYOUT)])?;
     let mut jobs = Vec::new();
     for source in sources {
         let module = source.file_stem().unwrap_or_default().to_string_lossy();
         let texts = includes::closure(source, &[Path::new(".")])?;
+        includes::no_collection(source, &texts)?;
+        let (assertions, _) = layout.assertions(&texts);
+        let layout = folder.join(format!("{module}.layout.h"));
+        write_if_changed(&layout, assertions.as_bytes())?;
         for (arch, kind) in targets(archs, &texts[0].1) {
             let extension = if kind == Kind::Ptx { "ptx" } else { "cubin" };
             let arguments = nvcc::arguments(toolchain, &arch, kind);
             let mut hasher = DefaultHasher::new();
             (&toolchain.release, &arguments).hash(&mut hasher);
-            (&layout, &texts).hash(&mut hasher);
+            (&assertions, &texts).hash(&mut hasher);
             let name = format!("{module}.sm_{arch}");
             jobs.push(Job {
                 module: module.to_string(),
@@ -140,6 +146,7 @@ fn plan(
                 kept: kept.join(format!("{name}.{:016x}.{extension}", hasher.finish())),
                 output: folder.join(format!("{name}.{extension}")),
                 arguments,
+                layout: layout.clone(),
                 arch,
             });
         }
@@ -148,9 +155,9 @@ fn plan(
 }
 
 /// Puts an image where this build has it; compiles it if no build did before.
-fn make(toolchain: &Toolchain, job: &Job, layout: &Path) -> Result<(), String> {
+fn make(toolchain: &Toolchain, job: &Job) -> Result<(), String> {
     if !job.kept.is_file() {
-        let include = ["-include".to_owned(), layout.display().to_string()];
+        let include = ["-include".to_owned(), job.layout.display().to_string()];
         let arguments = [&job.arguments[..], &include].concat();
         // Another build may be at it too: it appears whole or not at all.
         let fresh = job.kept.with_extension(std::process::id().to_string());

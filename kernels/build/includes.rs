@@ -29,6 +29,22 @@ pub(crate) fn closure(source: &Path, folders: &[&Path]) -> Result<Vec<(PathBuf, 
     Ok(found)
 }
 
+/// Refuses a kernel that includes the collection of all parameters: an edit of any operation's
+/// would have it compiled again.
+///
+/// # Errors
+///
+/// The source, where `abi.h` is among the files that it consists of.
+pub(crate) fn no_collection(source: &Path, files: &[(PathBuf, String)]) -> Result<(), String> {
+    if files.iter().any(|(path, _)| path.ends_with("abi.h")) {
+        return Err(format!(
+            "{} includes abi.h, the parameters of all kernels, instead of its own params.h",
+            source.display()
+        ));
+    }
+    Ok(())
+}
+
 /// The names in lines like `#include "device/kernel.cuh"`.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {

@@ -1,5 +1,6 @@
-// What every kernel source begins with: the types of CUDA, the parameter structs, and the way
-// to define a kernel.
+// What every kernel source begins with: the types of CUDA and the way to define a kernel. The
+// parameter structs are in params.h of each operation, which its sources include; none includes
+// abi.h, which would have them all compiled again for an edit of any.
 #pragma once
 
 #include <cstddef>
@@ -7,8 +8,6 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-
-#include "abi.h"
 
 // A function of the device; always inlined, so that arrays it is given stay in registers.
 #define DEVICE static __device__ __forceinline__
@@ -19,7 +18,7 @@
 // A member function of a struct on the device, likewise; DEVICE makes a static one.
 #define METHOD __device__ __forceinline__
 
-// Defines the kernel NAME. It takes one struct of abi.h, which its body calls `params`; blocks
+// Defines the kernel NAME. It takes one struct of a params.h, which its body calls `params`; blocks
 // have at most MAX_THREADS threads, and registers are allotted so that MIN_BLOCKS of them fit
 // on a multiprocessor.
 #define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                              \

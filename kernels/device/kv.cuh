@@ -14,6 +14,7 @@
 #pragma once
 
 #include "device/kernel.cuh"
+#include "device/kv.h"
 
 // Elements of a chunk of bf16.
 constexpr unsigned KV_CHUNK = 8;

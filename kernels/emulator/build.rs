@@ -122,7 +122,6 @@ fn build() -> Result<(), String> {
     sources.extend(files("faults", "cu")?);
     sources.extend(files("machine", "cpp")?);
     sources.extend(files("driver", "cpp")?);
-    println!("cargo::rerun-if-changed=../abi.h");
     // Folders too, so that a new file is seen.
     for folder in [
         "../ops",
@@ -177,6 +176,7 @@ fn plan(toolchain: &Toolchain, sources: &[PathBuf], out_dir: &Path) -> Result<Ve
     let mut objects = Vec::new();
     for source in sources {
         let texts = includes::closure(source, &FOLDERS.map(Path::new))?;
+        includes::no_collection(source, &texts)?;
         let name = source
             .to_string_lossy()
             .replace("../", "")

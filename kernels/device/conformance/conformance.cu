@@ -4,6 +4,7 @@
 //
 // One block. Bound by nothing: each runs once, in a test.
 
+#include "device/conformance/params.h"
 #include "device/fixed.cuh"
 #include "device/memory.cuh"
 #include "device/philox.cuh"

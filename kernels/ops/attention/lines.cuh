@@ -5,6 +5,7 @@
 #pragma once
 
 #include "device/kernel.cuh"
+#include "ops/attention/params.h"
 
 // Positions [first, end).
 struct Positions {

@@ -25,6 +25,7 @@
 #include "device/memory.cuh"
 #include "device/ptx.cuh"
 #include "ops/attention/lines.cuh"
+#include "ops/attention/params.h"
 #include "ops/attention/state.cuh"
 
 // How a kernel cuts its work; what follows from it.

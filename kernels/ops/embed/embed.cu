@@ -4,6 +4,7 @@
 // A block a token. Reads every second 32-byte sector's half of 16 rows' tiles: a row of a table
 // costs twice its bytes, little beside what a layer reads.
 
+#include "ops/embed/params.h"
 #include "ops/matmul/codec.cuh"
 
 template <typename Codec>

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "device/kernel.cuh"
+#include "ops/gated/params.h"
 
 DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
 

@@ -4,6 +4,7 @@
 // A thread a value. Bound by memory: 3 · 4 bytes a value.
 
 #include "ops/gated/activation.cuh"
+#include "ops/matmul/params.h"
 
 // Grid: n_tokens × parts of MATMUL_THREADS columns. Block: MATMUL_THREADS threads.
 KERNEL(matmul_gate, MatmulGateParams, MATMUL_THREADS, 1) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/kernel.cuh"
+#include "ops/matmul/params.h"
 
 DEVICE void finish(const MatmulOutput &output, unsigned token, unsigned row, float product) {
     float y = product * output.scale;

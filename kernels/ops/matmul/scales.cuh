@@ -11,6 +11,7 @@
 
 #include "device/dequant.cuh"
 #include "device/memory.cuh"
+#include "ops/matmul/params.h"
 
 constexpr int STEP_BLOCKS = 2; // of 32 columns
 

@@ -5,6 +5,7 @@
 // 4 · (top_k + 2) where it accumulates.
 
 #include "device/memory.cuh"
+#include "ops/moe_combine/params.h"
 
 // LANES values an access: 4 where every row starts on a 16-byte boundary, else 1.
 template <int LANES>

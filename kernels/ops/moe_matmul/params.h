@@ -2,6 +2,8 @@
 #ifndef ONWARD_MOE_MATMUL_PARAMS_H
 #define ONWARD_MOE_MATMUL_PARAMS_H
 
+#include "ops/matmul/params.h"
+
 /* Where a block's expert and places are. */
 typedef struct MoePlaces {
     const unsigned *offsets; /* [n_experts + 1]: the first place of each expert, then the end */

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "device/kernel.cuh"
+#include "ops/moe_matmul/params.h"
 
 // Places of one expert: n_tokens of them, 0 for a block without work.
 struct ExpertPlaces {

@@ -11,6 +11,7 @@
 
 #include "device/fixed.cuh"
 #include "device/reduce.cuh"
+#include "ops/moe_route/params.h"
 
 // Below this exp is taken to be that of this, the least normal number.
 constexpr float LEAST_EXPONENT = -87.0f;

@@ -6,6 +6,7 @@
 
 #include "device/memory.cuh"
 #include "device/reduce.cuh"
+#include "ops/rms_norm/params.h"
 
 // LANES values an access: 4 where every row starts on a 16-byte boundary, else 1.
 template <int LANES>

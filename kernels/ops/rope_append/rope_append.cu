@@ -10,6 +10,7 @@
 #include "device/kv.cuh"
 #include "device/memory.cuh"
 #include "device/reduce.cuh"
+#include "ops/rope_append/params.h"
 
 // Elements of a lane that lie side by side, and the elements of a warp.
 constexpr unsigned LANE_ELEMENTS = 4;

@@ -5,6 +5,7 @@
 #include "device/fixed.cuh"
 #include "device/memory.cuh"
 #include "device/scan.cuh"
+#include "ops/sample/params.h"
 
 // Which tokens a row's parameters leave.
 enum class Goal {

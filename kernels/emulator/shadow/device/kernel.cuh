@@ -42,8 +42,6 @@
 #include "cuda/math.cuh"
 #include "cuda/warp.cuh"
 
-#include "abi.h"
-
 #define DEVICE [[maybe_unused]] static __forceinline__
 #define DEVICE_CALLED [[maybe_unused]] static __attribute__((noinline))
 
