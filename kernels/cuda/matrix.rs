@@ -78,25 +78,46 @@ impl Part {
 
     /// The part as kernels take it, and its longest slice in steps.
     pub(crate) fn weight(&self, tiling: &Tiling) -> (MatmulWeight, u32) {
-        let n_records = self.n_steps / tiling.record_steps;
-        let slice_bits = slice_bits(self.n_tiles(), self.n_steps).min(n_records.ilog2());
-        let n_slices = 1 << slice_bits;
-        let mut slice_starts = [self.n_steps; MATMUL_MAX_SLICES as usize + 1];
-        for (slice, start) in (0..n_slices).zip(&mut slice_starts) {
-            *start = slice * n_records / n_slices * tiling.record_steps;
-        }
-        // The last slice is the longest.
-        let longest = self.n_steps - slice_starts[n_slices as usize - 1];
+        let slices = Slices::new(self.n_tiles(), self.n_steps, tiling);
         let weight = MatmulWeight {
             quants: self.quants(),
             scales: self.scales(),
             n_rows: self.n_rows,
             n_tiles: self.n_tiles(),
             n_steps: self.n_steps,
-            slice_bits,
-            slice_starts,
+            slice_bits: slices.bits,
+            slice_starts: slices.starts,
         };
-        (weight, longest)
+        (weight, slices.longest)
+    }
+}
+
+/// How the sum over a matrix's columns is cut.
+pub(crate) struct Slices {
+    /// The logarithm of their number.
+    pub(crate) bits: u32,
+    /// The first step of each, then the end.
+    starts: [u32; MATMUL_MAX_SLICES as usize + 1],
+    /// Steps of the longest.
+    pub(crate) longest: u32,
+}
+
+impl Slices {
+    /// Those of a matrix of `n_tiles` tiles, each of `n_steps` steps; whole records all of them.
+    pub(crate) fn new(n_tiles: u32, n_steps: u32, tiling: &Tiling) -> Self {
+        let n_records = n_steps / tiling.record_steps;
+        let bits = slice_bits(n_tiles, n_steps).min(n_records.ilog2());
+        let n_slices = 1 << bits;
+        let mut starts = [n_steps; MATMUL_MAX_SLICES as usize + 1];
+        for (slice, start) in (0..n_slices).zip(&mut starts) {
+            *start = slice * n_records / n_slices * tiling.record_steps;
+        }
+        Self {
+            bits,
+            starts,
+            // The last slice is the longest.
+            longest: n_steps - starts[n_slices as usize - 1],
+        }
     }
 }
 

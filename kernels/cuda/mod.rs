@@ -34,6 +34,8 @@ pub(crate) mod matrix;
 #[cfg(feature = "cuda")]
 pub(crate) mod queue;
 #[cfg(feature = "cuda")]
+mod shared;
+#[cfg(feature = "cuda")]
 mod staging;
 
 #[cfg(feature = "cuda")]
@@ -47,6 +49,8 @@ pub use error::CudaError;
 pub use kv::{KvCache, KvType};
 #[cfg(feature = "cuda")]
 pub use matrix::Matrix;
+#[cfg(feature = "cuda")]
+pub use shared::{SharedMemory, shared_memory};
 
 /// What CUDA can do here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use super::abi::BatchArrays;
 use super::array::{DeviceArray, failed};
 use super::batch::DeviceBatch;
 use super::device::Device;
+use super::shared;
 use crate::backend::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Dynamic shared memory that a kernel gets without asking.
 const SHARED_BYTES: u32 = 48 << 10;
@@ -71,13 +72,23 @@ impl Queue {
         if x == 0 || y == 0 || z == 0 {
             return Ok(());
         }
-        let function = self.function(device, launch)?;
+        let loaded = self.loaded(device, launch)?;
+        if launch.shared_bytes > loaded.shared_bytes {
+            return Err(Error::Device {
+                device: "cuda".to_owned(),
+                detail: format!(
+                    "{} was to be launched with {} bytes of shared memory, where its operation \
+                     says {} at most",
+                    launch.kernel, launch.shared_bytes, loaded.shared_bytes
+                ),
+            });
+        }
         let config = LaunchConfig {
             grid_dim: launch.grid,
             block_dim: (launch.threads, 1, 1),
             shared_mem_bytes: launch.shared_bytes,
         };
-        let mut builder = device.stream().launch_builder(function);
+        let mut builder = device.stream().launch_builder(&loaded.function);
         builder.arg(&launch.params);
         // SAFETY: by the contract above.
         unsafe { builder.launch(config) }
@@ -85,30 +96,28 @@ impl Queue {
         Ok(())
     }
 
-    /// The kernel, loaded at its first use and allowed the shared memory it asks for.
-    fn function<P>(&mut self, device: &Device, launch: &Launch<P>) -> Result<&CudaFunction> {
+    /// The kernel, loaded at its first use and allowed the shared memory that its operation says.
+    fn loaded<P>(&mut self, device: &Device, launch: &Launch<P>) -> Result<&Loaded> {
         use std::collections::hash_map::Entry;
-        let loaded = match self.kernels.entry(launch.kernel) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Loaded {
-                function: device.kernel(launch.module, launch.kernel)?,
-                shared_bytes: SHARED_BYTES,
-            }),
+        let kernel = launch.kernel;
+        let entry = match self.kernels.entry(kernel) {
+            Entry::Occupied(entry) => return Ok(entry.into_mut()),
+            Entry::Vacant(entry) => entry,
         };
-        if launch.shared_bytes > loaded.shared_bytes {
-            loaded
-                .function
-                .set_attribute(MAX_SHARED, launch.shared_bytes as i32)
+        let function = device.kernel(launch.module, kernel)?;
+        let shared_bytes = shared::largest(kernel);
+        if shared_bytes > SHARED_BYTES {
+            function
+                .set_attribute(MAX_SHARED, shared_bytes as i32)
                 .map_err(|error| {
-                    let (kernel, bytes) = (launch.kernel, launch.shared_bytes);
-                    failed(
-                        format!("give {kernel} {bytes} bytes of shared memory"),
-                        error,
-                    )
+                    let what = format!("give {kernel} {shared_bytes} bytes of shared memory");
+                    failed(what, error)
                 })?;
-            loaded.shared_bytes = launch.shared_bytes;
         }
-        Ok(&loaded.function)
+        Ok(entry.insert(Loaded {
+            function,
+            shared_bytes,
+        }))
     }
 
     /// At least `bytes` of memory for what `what` names, aligned to 256, its content unknown.

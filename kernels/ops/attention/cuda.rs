@@ -2,6 +2,8 @@
 //! the context, and one that merges the splits. The other spans have a launch of their own. A
 //! row's bits do not depend on which way it goes.
 
+pub(crate) mod shared;
+
 use cudarc::driver::DeviceRepr;
 
 use super::{Attention, Mask, OP};

@@ -18,6 +18,8 @@ pub(crate) mod cuda;
 #[cfg(feature = "cuda")]
 pub(crate) mod hopper;
 pub(crate) mod reference;
+#[cfg(feature = "cuda")]
+pub(crate) mod shared;
 
 use super::gated::Activation;
 use super::{check_room, shape_error};

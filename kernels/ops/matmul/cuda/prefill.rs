@@ -2,7 +2,6 @@
 
 use cudarc::driver::DeviceRepr;
 
-use crate::cuda::Cuda;
 use crate::cuda::abi::{
     MATMUL_GROUP_TOKENS, MATMUL_STAGES, MATMUL_STEP_COLS, MATMUL_SUPER_BLOCK_STEPS, MATMUL_THREADS,
     MATMUL_WARPS, MatmulInput, MatmulOutput, MatmulPackParams, MatmulPacked, MatmulPrefillParams,
@@ -10,6 +9,7 @@ use crate::cuda::abi::{
 use crate::cuda::layout::Tiling;
 use crate::cuda::matrix::Part;
 use crate::cuda::queue::{Launch, Queue};
+use crate::cuda::{Cuda, SharedMemory};
 use crate::error::Result;
 
 // SAFETY: plain data, their layouts checked against the kernels' compiler when they were
@@ -124,6 +124,14 @@ pub(in crate::ops::matmul) fn room(
         factors: scratch.wrapping_add(fragments + sums).cast(),
         n_groups,
         n_blocks,
+    })
+}
+
+/// What the launches of a format's kernels take of shared memory.
+pub(in crate::ops::matmul) fn shared_memory(tiling: Tiling) -> impl Iterator<Item = SharedMemory> {
+    let kernels = tiling.prefill.into_iter();
+    kernels.map(move |(n_tokens, kernel)| {
+        SharedMemory::always(kernel, shared_bytes(&tiling, n_tokens))
     })
 }
 

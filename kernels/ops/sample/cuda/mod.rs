@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 pub use memory::SampleShape;
 pub use slot::SampleStart;
 pub use state::SampleState;
+pub(crate) use state::shared_memory;
 
 use super::row::forbidden;
 use super::{Sample, SampleRow, Sampled, SamplingParams, adjust};

@@ -16,12 +16,17 @@ use crate::cuda::abi::{
 };
 use crate::cuda::array::DeviceArray;
 use crate::cuda::queue::Launch;
-use crate::cuda::{Buffer, Cuda};
+use crate::cuda::{Buffer, Cuda, SharedMemory};
 use crate::error::{Error, Result};
 use crate::ops::{check_room, narrow, shape_error};
 
 /// The passes of a step, in order.
 const PASSES: [&str; 4] = ["sample_max", "sample_mass", "sample_narrow", "sample_draw"];
+
+/// What their launches take of shared memory.
+pub(crate) fn shared_memory() -> [SharedMemory; 4] {
+    PASSES.map(|kernel| SharedMemory::always(kernel, SAMPLE_SHARED_BYTES))
+}
 
 /// Slots of sequences and what a step needs beside them.
 #[derive(Debug)]
