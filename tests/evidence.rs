@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use onward_bench::evidence::{self, rules, table};
+use onward_bench::evidence::{self, budget, rules, table};
+use onward_kernels::cuda;
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels/EVIDENCE.md");
 
@@ -16,6 +17,11 @@ fn the_machine_code_is_as_the_kernels_promise_and_as_the_committed_table_says() 
 
     let faults: Vec<String> = evidence.rows.iter().flat_map(rules::faults).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+
+    if evidence.has_all_architectures() {
+        let unknown = rules::unknown(&evidence.rows, &budget::OVER, cuda::shared_memory());
+        assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+    }
 
     if !evidence.is_comparable() {
         println!("not the compiler and the architectures of {TABLE}: not compared");

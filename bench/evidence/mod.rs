@@ -2,9 +2,11 @@
 //!
 //! The compiled kernels are read with NVIDIA's `cuobjdump` and `nvdisasm`: registers, spills, shared
 //! memory, resident warps, the instructions a kernel is about, and how many warp-instructions
-//! the inner loop of a decode matmul takes for 32 weights. `make evidence` writes the table to
+//! the inner loop of a decode matmul takes for 32 weights. What a block gets of shared memory beside
+//! that is the launch's to say ([`cuda::shared_memory`]). `make evidence` writes the table to
 //! `kernels/EVIDENCE.md`; a test makes it again and holds it to [`rules`].
 
+pub mod budget;
 pub mod occupancy;
 pub mod row;
 pub mod rules;
@@ -18,7 +20,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use onward_kernels::cuda::{self, KernelImage};
 
-use row::Row;
+use row::{DynamicShared, Row};
 use tools::Tools;
 
 /// The compiler that the committed table is made with: that of `make toolchain`.
@@ -39,11 +41,17 @@ pub struct Evidence {
 impl Evidence {
     /// Whether the committed table is of this build: its compiler and its architectures.
     pub fn is_comparable(&self) -> bool {
-        let archs = |row: &&Row| DEFAULT_ARCHS.contains(&row.arch.as_str());
-        let missing = DEFAULT_ARCHS
+        let is_default = |row: &Row| DEFAULT_ARCHS.contains(&row.arch.as_str());
+        self.compiler.contains(PINNED_COMPILER)
+            && self.has_all_architectures()
+            && self.rows.iter().all(is_default)
+    }
+
+    /// Whether every kernel can be among the rows: those for one architecture are.
+    pub fn has_all_architectures(&self) -> bool {
+        DEFAULT_ARCHS
             .iter()
-            .any(|arch| !self.rows.iter().any(|row| row.arch == *arch));
-        self.compiler.contains(PINNED_COMPILER) && !missing && self.rows.iter().all(|r| archs(&r))
+            .all(|arch| self.rows.iter().any(|row| row.arch == *arch))
     }
 }
 
@@ -120,8 +128,19 @@ fn read(tools: &Tools, cubin: &KernelImage, path: &std::path::Path) -> Result<(S
                 .get(&name)
                 .with_context(|| format!("nvdisasm lists no code of {name}"))?;
             let names = (cubin.module, name.as_str(), cubin.target.as_str());
-            Ok(Row::new(names, kernel, resources, None))
+            Ok(Row::new(names, kernel, resources, dynamic_shared(&name)))
         })
         .collect::<Result<Vec<_>>>()?;
     Ok((listing.compiler, rows))
+}
+
+/// What the launches of a kernel take of dynamic shared memory, as their own code says it.
+fn dynamic_shared(kernel: &str) -> DynamicShared {
+    let mut all = cuda::shared_memory().iter();
+    all.find(|known| known.kernel == kernel)
+        .map(|known| DynamicShared {
+            typical: known.typical,
+            largest: known.largest,
+        })
+        .unwrap_or_default()
 }

@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use onward_kernels::Format;
 use serde::Serialize;
 
-use super::occupancy::{self, Block};
+use super::budget;
+use super::occupancy::{self, Block, Residency};
 use super::sass::{Instruction, Kernel};
 use super::tools::Resources;
 
-/// Warp-instructions a second that an H100 issues: 132 multiprocessors, 4 a clock, 1.76 GHz.
-const ISSUE_RATE: f64 = 930e9;
-/// Bytes a second that its memory delivers at best.
-const MEMORY_RATE: f64 = 3.2e12;
 /// Weights in an operand A of `mma.m16n8k16`, over groups of 32.
 const GROUPS_PER_MMA: f64 = 16.0 * 16.0 / 32.0;
 
@@ -34,12 +31,14 @@ pub struct Row {
     pub spilled: usize,
     /// Static shared memory of a block in bytes.
     pub static_shared: u32,
-    /// Dynamic shared memory of a block in bytes, where the operation declares one.
-    pub dynamic_shared: Option<u32>,
+    /// Dynamic shared memory of a block.
+    pub dynamic_shared: DynamicShared,
+    /// Whether the code works on shared memory.
+    pub works_on_shared: bool,
     /// Threads of a block at most.
     pub threads: Option<u32>,
-    /// Resident warps of a multiprocessor, and how many it can hold.
-    pub warps: Option<(u32, u32)>,
+    /// Where the threads and the architecture are known.
+    pub occupancy: Option<Occupancy>,
     /// Tensor core instructions by mnemonic.
     pub mma: BTreeMap<String, usize>,
     /// Asynchronous copies into shared memory by mnemonic.
@@ -50,17 +49,50 @@ pub struct Row {
     pub decode: Option<Decode>,
 }
 
+/// Bytes of dynamic shared memory that a block is launched with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DynamicShared {
+    /// In a usual launch.
+    pub typical: u32,
+    /// The most.
+    pub largest: u32,
+}
+
+/// What a multiprocessor holds of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Occupancy {
+    /// With a usual launch's shared memory.
+    pub typical: Residency,
+    /// With the largest launch's.
+    pub largest: Residency,
+    /// Warps that it can hold.
+    pub all: u32,
+}
+
 /// The inner loop of a decode matmul.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Decode {
     /// Warp-instructions per 32 weights.
     pub instructions: f64,
-    /// How many the GPU can issue while 32 weights arrive.
-    pub budget: f64,
+    /// How many the GPU can issue while 32 weights arrive; none where none is known.
+    pub budget: Option<f64>,
+    /// Of the bytes that the loop loads from global memory, the share that comes in accesses of
+    /// 16 a thread; none where it loads nothing.
+    pub wide: Option<f64>,
+}
+
+impl Decode {
+    /// Whether it takes more than half of the budget.
+    pub fn is_over(&self) -> bool {
+        self.budget
+            .is_some_and(|budget| self.instructions > budget / 2.0)
+    }
 }
 
 const TENSOR: [&str; 7] = ["HMMA", "IMMA", "QMMA", "OMMA", "HGMMA", "IGMMA", "QGMMA"];
 const COPIES: [&str; 3] = ["LDGSTS", "UTMALDG", "UBLKCP"];
+/// Beside copies, what touches shared memory.
+const SHARED: [&str; 5] = ["LDS", "STS", "LDSM", "STSM", "ATOMS"];
 
 impl Row {
     /// Puts together what the two tools say of a kernel.
@@ -68,7 +100,7 @@ impl Row {
         (module, name, arch): (&str, &str, &str),
         kernel: &Kernel,
         resources: Resources,
-        dynamic_shared: Option<u32>,
+        dynamic_shared: DynamicShared,
     ) -> Self {
         let capability = occupancy::capability(arch).unwrap_or_default();
         // From Hopper on the file counts what the system keeps of a kernel's shared memory.
@@ -78,15 +110,22 @@ impl Row {
             0
         };
         let static_shared = resources.shared.saturating_sub(counted);
-        let warps = occupancy::limits(arch)
+        let occupancy = occupancy::limits(arch)
             .zip(kernel.max_threads)
             .map(|(limits, threads)| {
-                let block = Block {
-                    threads,
-                    registers: resources.registers,
-                    shared_bytes: static_shared + dynamic_shared.unwrap_or(0),
+                let with = |dynamic| {
+                    let block = Block {
+                        threads,
+                        registers: resources.registers,
+                        shared_bytes: static_shared + dynamic,
+                    };
+                    occupancy::residency(limits, block)
                 };
-                (occupancy::resident_warps(limits, block), limits.warps)
+                Occupancy {
+                    typical: with(dynamic_shared.typical),
+                    largest: with(dynamic_shared.largest),
+                    all: limits.warps,
+                }
             });
         let is = |names: &'static [&str]| {
             move |instruction: &&Instruction| names.contains(&instruction.operation())
@@ -112,8 +151,11 @@ impl Row {
                 .sum(),
             static_shared,
             dynamic_shared,
+            works_on_shared: kernel
+                .instructions()
+                .any(|instruction| is(&SHARED)(&instruction) || is(&COPIES)(&instruction)),
             threads: kernel.max_threads,
-            warps,
+            occupancy,
             mma: mnemonics(&TENSOR),
             copies: mnemonics(&COPIES),
             loads: count(
@@ -122,7 +164,7 @@ impl Row {
                     .filter(is(&["LDG"]))
                     .map(Instruction::bytes),
             ),
-            decode: decode_format(name).and_then(|format| decode(kernel, format)),
+            decode: decode_format(name).and_then(|format| decode(kernel, format, arch)),
         }
     }
 }
@@ -151,13 +193,18 @@ pub fn decode_format(kernel: &str) -> Option<Format> {
         .find(|format| format.name().eq_ignore_ascii_case(name))
 }
 
-fn decode(kernel: &Kernel, format: Format) -> Option<Decode> {
+fn decode(kernel: &Kernel, format: Format, arch: &str) -> Option<Decode> {
     let body = kernel.hottest_loop("HMMA")?;
     let n_mma = body.iter().filter(|i| i.operation() == "HMMA").count();
     let groups = n_mma as f64 * GROUPS_PER_MMA * weight_share(format);
+    let bytes = |least: usize| -> usize {
+        let loads = body.iter().filter(|i| i.operation() == "LDG");
+        loads.map(|i| i.bytes()).filter(|&n| n >= least).sum()
+    };
     Some(Decode {
         instructions: body.len() as f64 / groups,
-        budget: budget(format),
+        budget: budget::budget(arch, format),
+        wide: (bytes(0) > 0).then(|| bytes(16) as f64 / bytes(0) as f64),
     })
 }
 
@@ -171,29 +218,11 @@ fn weight_share(format: Format) -> f64 {
     }
 }
 
-/// Warp-instructions that an H100 issues while its memory delivers 32 weights.
-pub fn budget(format: Format) -> f64 {
-    let bytes = format.block_bytes() as f64 / format.block_len() as f64 * 32.0;
-    ISSUE_RATE * bytes / MEMORY_RATE
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::occupancy::Scarce;
     use crate::evidence::sass;
-
-    #[test]
-    fn budgets_are_those_of_the_bits_of_a_weight() {
-        for (format, expected) in [
-            (Format::Bf16, 18.6),
-            (Format::Q8_0, 9.9),
-            (Format::Q4K, 5.2),
-            (Format::Q6K, 7.6),
-        ] {
-            let found = budget(format);
-            assert!((found - expected).abs() < 0.05, "{format}: {found}");
-        }
-    }
 
     #[test]
     fn a_decode_matmul_is_known_by_its_name() {
@@ -213,16 +242,30 @@ mod tests {
             shared: 1152,
         };
         let names = ("matmul", "matmul_bf16_decode", "sm_90a");
-        let row = Row::new(names, &listing.kernels["decode"], resources, Some(4096));
-        assert_eq!((row.static_shared, row.dynamic_shared), (128, Some(4096)));
-        assert_eq!((row.threads, row.warps), (Some(256), Some((48, 64))));
+        let dynamic = DynamicShared {
+            typical: 4096,
+            largest: 72 << 10,
+        };
+        let row = Row::new(names, &listing.kernels["decode"], resources, dynamic);
+        assert_eq!((row.static_shared, row.dynamic_shared), (128, dynamic));
+        let occupancy = Occupancy {
+            typical: Residency {
+                warps: 48,
+                scarce: Scarce::Registers,
+            },
+            // 73 KiB and an eighth fit three times into 228.
+            largest: Residency {
+                warps: 24,
+                scarce: Scarce::Shared,
+            },
+            all: 64,
+        };
+        assert_eq!((row.threads, row.occupancy), (Some(256), Some(occupancy)));
         assert_eq!(row.mma, BTreeMap::from([("HMMA".to_owned(), 4)]));
         assert_eq!(row.loads, BTreeMap::from([(16, 1)]));
         assert_eq!((row.spilled, row.copies.len()), (0, 0));
         // Five instructions of the loop, two of them mma of 8 groups of weights.
-        assert_eq!(
-            row.decode.map(|decode| decode.instructions),
-            Some(5.0 / 16.0)
-        );
+        let decode = row.decode.expect("a loop");
+        assert_eq!((decode.instructions, decode.wide), (5.0 / 16.0, Some(1.0)));
     }
 }
