@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use crate::decode::{DecodeShape, Decoder};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::Attention,
@@ -241,7 +242,7 @@ pub trait ExpertStack {
 }
 
 /// A device that holds weights and runs the operations of a model.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: Send + Sync + Sized + 'static {
     /// An array of `f32` on the device.
     type Buffer: Array + Send + Sync;
     /// One or more weight matrices over the same input, stacked along their rows.
@@ -252,6 +253,9 @@ pub trait Backend: Send + Sync + 'static {
     type Experts: ExpertStack + Send + Sync;
     /// Which experts the rows of a batch go to.
     type Routes: RoutesArray + Send + Sync;
+
+    /// Sequences that are decoded together.
+    type Decoder: Decoder<Self>;
 
     /// The device as `--device` names it.
     fn name(&self) -> &'static str;
@@ -277,6 +281,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bytes that a cache of this shape occupies.
     fn kv_bytes(&self, shape: &KvShape) -> usize;
+
+    /// Makes a decoder of no sequences.
+    fn decoder(&self, shape: &DecodeShape) -> Result<Self::Decoder>;
+
+    /// Bytes that a decoder of this shape occupies.
+    fn decoder_bytes(&self, shape: &DecodeShape) -> usize;
 
     /// What attention over the cache rounds; nothing unless the backend says so.
     fn kv_rounding(&self) -> KvRounding {

@@ -60,8 +60,10 @@ fn matrix_rows(reference: &Reference, rows: usize) -> <Reference as Backend>::Ma
 fn embed() {
     let reference = Reference::new();
     let mut out = vec![0.0; 3 * 37];
+    let mut batch = Batch::default();
+    batch.push(&[10, 0, 3], 0, &[]);
     let op = Embed {
-        tokens: &[10, 0, 3],
+        batch: &batch,
         table: &matrix(&reference),
         scale: 1.5,
         out: &mut out,

@@ -3,15 +3,15 @@
 use std::ops::{ControlFlow, Range};
 
 use onward_kernels::Batch;
-use onward_kernels::ops::sample::{Sampler, SamplingParams};
+use onward_kernels::ops::sample::SamplingParams;
 use onward_tokenizer::{ChatTemplate, Tokenizer};
 
-use super::memory::MemoryUse;
+use super::memory::{LOGIT_ROWS, MemoryUse};
 use super::request::{Completion, Event, Request};
-use crate::decode::{Context, Generation, Session};
+use crate::decode::{Context, Generation, Rounds, Session};
 use crate::error::{Error, Result};
 use crate::kv::PagePool;
-use crate::model::{LOGIT_ROWS, ModelConfig, Runner};
+use crate::model::{ModelConfig, Runner};
 
 /// A loaded model, ready to generate.
 pub struct Engine {
@@ -78,10 +78,7 @@ impl Engine {
         self.check(request)?;
         let (context, runner) = self.parts();
         let mut lane = [Generation::new(request, session, context)];
-        let mut rounds = Rounds::new(runner);
-        while !lane[0].is_finished() {
-            rounds.step(&mut lane, &mut |_, event| on_event(event))?;
-        }
+        Rounds::new(runner).run(&mut lane, &mut |_, event| on_event(event))?;
         let [generation] = lane;
         Ok(generation.complete())
     }
@@ -110,10 +107,8 @@ impl Engine {
                 .zip(&mut sessions)
                 .map(|(request, session)| Generation::new(request, session, context))
                 .collect();
-            let mut rounds = Rounds::new(runner);
-            while lanes.iter().any(|lane| !lane.is_finished()) {
-                rounds.step(&mut lanes, &mut |lane, event| on_event(first + lane, event))?;
-            }
+            let mut on_event = |lane, event| on_event(first + lane, event);
+            Rounds::new(runner).run(&mut lanes, &mut on_event)?;
             completions.extend(lanes.into_iter().map(Generation::complete));
         }
         Ok(completions)
@@ -217,59 +212,6 @@ impl Engine {
                 needed,
                 n_ctx: self.n_ctx,
             });
-        }
-        Ok(())
-    }
-}
-
-/// Forward passes over several requests, each followed by their samples.
-struct Rounds<'a> {
-    runner: &'a mut dyn Runner,
-    sampler: Sampler,
-    batch: Batch,
-}
-
-impl<'a> Rounds<'a> {
-    fn new(runner: &'a mut dyn Runner) -> Self {
-        Self {
-            runner,
-            sampler: Sampler::new(),
-            batch: Batch::default(),
-        }
-    }
-
-    /// One forward pass over what fits of the unfinished lanes, then a token for each lane whose
-    /// prompt is complete.
-    fn step(
-        &mut self,
-        lanes: &mut [Generation<'_>],
-        on_event: &mut dyn FnMut(usize, Event) -> ControlFlow<()>,
-    ) -> Result<()> {
-        self.batch.clear();
-        let (mut taken, mut drawing) = (Vec::new(), Vec::new());
-        for (index, lane) in lanes.iter_mut().enumerate() {
-            let budget = self.runner.max_rows() - self.batch.n_rows();
-            if lane.is_finished() || budget == 0 {
-                continue;
-            }
-            if let Some(row) = lane.fill(&mut self.batch, budget)? {
-                drawing.push((index, row));
-            }
-            taken.push(index);
-        }
-        self.runner.forward(&self.batch)?;
-        for index in taken {
-            lanes[index].commit(&mut |event| on_event(index, event));
-        }
-        for group in drawing.chunks(LOGIT_ROWS) {
-            let rows: Vec<_> = group.iter().map(|&(_, row)| row).collect();
-            let logits = self.runner.logits(&rows)?;
-            let per_row = logits.len() / rows.len();
-            for (&(index, _), logits) in group.iter().zip(logits.chunks(per_row)) {
-                lanes[index].advance(logits, &mut self.sampler, &mut |event| {
-                    on_event(index, event)
-                })?;
-            }
         }
         Ok(())
     }

@@ -97,15 +97,15 @@ impl Engine {
         let (tokenizer, weights) = (tokenizer?, weights?);
         check_vocabulary(file, &config, &tokenizer)?;
 
-        let kv = memory::kv_shape(&config, options);
+        let room = memory::room(&config, options);
         let memory = MemoryUse {
-            kv_cache: backend.kv_bytes(&kv),
+            kv_cache: backend.kv_bytes(&room.kv),
             ..memory
         };
-        let model = Model::new(backend, config.clone(), weights, &kv, options.chunk)?;
+        let model = Model::new(backend, config.clone(), weights, &room)?;
         Ok(Engine {
             runner: Box::new(model),
-            pages: PagePool::new(kv.n_pages),
+            pages: PagePool::new(room.kv.n_pages - 1),
             n_ctx: options.context(&config),
             n_sequences: options.n_sequences,
             stop_ids: vocabulary::stop_ids(file, &tokenizer),

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use onward_kernels::Batch;
-use onward_kernels::ops::sample::Sampler;
+use onward_kernels::decode::{SampleStart, StepRow};
+use onward_kernels::ops::sample::{SampleRow, Sampled};
 use onward_tokenizer::{DecodeStream, Tokenizer};
 
 use super::session::Session;
@@ -81,6 +82,63 @@ impl<'a> Generation<'a> {
         self.finished.is_some()
     }
 
+    /// Whether tokens of the prompt are yet to be run.
+    pub(crate) fn is_reading(&self) -> bool {
+        !self.is_finished() && self.session.tokens().len() < self.request.prompt.len()
+    }
+
+    /// How the tokens behind the prompt are to be drawn.
+    pub(crate) fn start(&self) -> SampleStart<'_> {
+        let request = self.request;
+        // The last token of a full context is drawn, but not run.
+        let room = self.context.n_ctx + 1 - request.prompt.len();
+        SampleStart {
+            row: SampleRow {
+                params: &request.sampling,
+                history: &self.history,
+                position: self.history.len() as u64,
+                allowed: None,
+            },
+            stops: match request.ignore_eos {
+                true => &[],
+                false => self.context.stop_ids,
+            },
+            max_tokens: request.max_tokens.map_or(room, |max| max.min(room)),
+            n_top: request.top_logprobs,
+        }
+    }
+
+    /// The row of a step that runs the last token. The request has one: it is not reading.
+    pub(crate) fn step_row(&self, slot: usize) -> StepRow<'_> {
+        StepRow {
+            slot,
+            token: self.history.last().copied().unwrap_or_default(),
+            position: self.history.len().saturating_sub(1),
+            pages: self.session.pages(),
+        }
+    }
+
+    /// Makes room for `n` tokens behind what the cache holds, as far as the context goes.
+    pub(crate) fn reserve(&mut self, n: usize) -> Result<()> {
+        let room = self
+            .context
+            .n_ctx
+            .saturating_sub(self.session.tokens().len());
+        self.session.reserve(n.min(room))?;
+        Ok(())
+    }
+
+    /// The pages of the cache that it has.
+    pub(crate) fn pages(&self) -> &[u32] {
+        self.session.pages()
+    }
+
+    /// Records that a step has run the last token.
+    pub(crate) fn commit_last(&mut self) {
+        let done = self.session.tokens().len();
+        self.session.commit(&self.history[done..]);
+    }
+
     /// Adds this request's next tokens to a batch, at most `budget` of them. Returns the row
     /// whose logits decide the next token, if this pass reaches it.
     pub(crate) fn fill(&mut self, batch: &mut Batch, budget: usize) -> Result<Option<usize>> {
@@ -110,24 +168,8 @@ impl<'a> Generation<'a> {
         }
     }
 
-    /// Draws the next token from its logits.
-    pub(crate) fn advance(
-        &mut self,
-        logits: &[f32],
-        sampler: &mut Sampler,
-        listener: &mut Listener<'_>,
-    ) -> Result<()> {
-        if self.is_finished() {
-            return Ok(());
-        }
-        let sampled = sampler.sample(
-            logits,
-            &self.request.sampling,
-            &self.history,
-            self.history.len() as u64,
-            None,
-            self.request.top_logprobs,
-        )?;
+    /// Takes the next token.
+    pub(crate) fn advance(&mut self, sampled: Sampled, listener: &mut Listener<'_>) -> Result<()> {
         let now = Instant::now();
         self.clock.first_token.get_or_insert(now);
         if !self.request.ignore_eos && self.context.stop_ids.contains(&sampled.token) {

@@ -47,6 +47,11 @@ impl Session {
         Ok(self.table.pages())
     }
 
+    /// The pages it has.
+    pub(crate) fn pages(&self) -> &[u32] {
+        self.table.pages()
+    }
+
     /// Records tokens that a forward pass has put into the reserved room.
     pub(crate) fn commit(&mut self, tokens: &[u32]) {
         self.cached.extend_from_slice(tokens);

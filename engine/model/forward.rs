@@ -5,109 +5,144 @@
 //! | buffer       | columns                                | holds                              |
 //! |--------------|----------------------------------------|------------------------------------|
 //! | `x`          | width                                  | the residual stream                |
-//! | `normed`     | width                                  | input of the next matmul           |
 //! | `qkv`        | (n_heads + 2 n_kv_heads) · head_dim    | queries, keys, values              |
 //! | `attended`   | n_heads · head_dim                     | output of attention                |
 //! | `branch`     | width                                  | a half's output before a post-norm |
-//! | `gate_up`    | 2 · ff_width                           | both halves of the gated layer     |
-//! | `inner`      | ff_width                               | their product                      |
-//! | `logits`     | vocab (for [`LOGIT_ROWS`] rows)        | scores of the rows asked for       |
+//! | `inner`      | ff_width                               | gates times values                 |
+//! | `normed`     | width                                  | input of the output head           |
+//!
+//! The norms before a half, its gate and its residual are parts of its matmuls. Logits lie with
+//! the decoder, which draws from them.
 
+use onward_kernels::decode::{DecodeShape, Decoder, SampleStart, StepRow};
 use onward_kernels::ops::attention::Attention;
 use onward_kernels::ops::embed::Embed;
-use onward_kernels::ops::gated::Gated;
 use onward_kernels::ops::logits::Logits;
-use onward_kernels::ops::matmul::Matmul;
+use onward_kernels::ops::matmul::{Matmul, Norm};
 use onward_kernels::ops::rms_norm::RmsNorm;
 use onward_kernels::ops::rope_append::RopeAppend;
-use onward_kernels::{Backend, Batch, KvShape};
+use onward_kernels::ops::sample::Sampled;
+use onward_kernels::{Backend, Batch, KvShape, Result};
 
 use super::config::{FeedForward, LayerConfig, ModelConfig};
 use super::weights::{LayerWeights, Weights};
-use crate::error::Result;
-
-/// Rows whose logits are computed at once: enough for the matmul to be one, few enough that a
-/// vocabulary of 262144 takes 32 MB.
-pub(crate) const LOGIT_ROWS: usize = 32;
 
 /// A model on a backend, with the memory of one forward pass.
 pub(crate) struct Model<B: Backend> {
     backend: B,
+    network: Network<B>,
+    decoder: B::Decoder,
+    max_rows: usize,
+    host_logits: Vec<f32>,
+}
+
+/// Weights, cache and buffers: what a forward pass goes through.
+struct Network<B: Backend> {
     config: ModelConfig,
     weights: Weights<B>,
     kv: B::KvCache,
     scratch: Scratch<B>,
-    max_rows: usize,
-    host_logits: Vec<f32>,
 }
 
 /// The buffers of the module's table.
 struct Scratch<B: Backend> {
     x: B::Buffer,
-    normed: B::Buffer,
     qkv: B::Buffer,
     attended: B::Buffer,
     branch: B::Buffer,
-    gate_up: B::Buffer,
     inner: B::Buffer,
-    logits: B::Buffer,
+    normed: B::Buffer,
+}
+
+/// How much a model is to hold beside its weights.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    /// The most rows of a forward pass.
+    pub(crate) max_rows: usize,
+    /// The cache.
+    pub(crate) kv: KvShape,
+    /// The sequences.
+    pub(crate) decode: DecodeShape,
 }
 
 /// What the engine asks of a model whose backend it does not know.
 pub(crate) trait Runner: Send {
-    /// Runs the batch through all layers: its keys and values are in the cache afterwards, and
-    /// [`Runner::logits`] can be asked for any of its rows.
-    fn forward(&mut self, batch: &Batch) -> Result<()>;
-
-    /// The logits `[rows.len(), vocab]` of rows of the last batch; at most [`LOGIT_ROWS`].
-    fn logits(&mut self, rows: &[usize]) -> Result<&[f32]>;
-
     /// The most rows a batch may have.
     fn max_rows(&self) -> usize;
+
+    /// Runs the batch through all layers: its keys and values are in the cache afterwards, and
+    /// the logits of any of its rows can be asked for or drawn from.
+    fn forward(&mut self, batch: &Batch) -> Result<()>;
+
+    /// The logits `[rows.len(), vocab]` of rows of the last batch; at most
+    /// [`DecodeShape::n_logits`].
+    fn logits(&mut self, rows: &[usize]) -> Result<&[f32]>;
+
+    /// Draws for each of `slots` from the logits of a row of the last batch.
+    fn draw(&mut self, rows: &[usize], slots: &[usize]) -> Result<()>;
+
+    /// [`Decoder::start`].
+    fn start(&mut self, slot: usize, start: &SampleStart<'_>) -> Result<()>;
+
+    /// [`Decoder::set_rows`].
+    fn set_rows(&mut self, rows: &[StepRow<'_>]) -> Result<()>;
+
+    /// [`Decoder::grow`].
+    fn grow(&mut self, row: usize, pages: &[u32]) -> Result<bool>;
+
+    /// [`Decoder::step`].
+    fn step(&mut self) -> Result<()>;
+
+    /// [`Decoder::run_ahead`].
+    fn run_ahead(&self) -> usize;
+
+    /// [`Decoder::take`].
+    fn take(&mut self, slot: usize) -> Result<Option<Result<Sampled>>>;
 }
 
 impl<B: Backend> Model<B> {
-    /// Puts a model together for batches of up to `max_rows` rows and a cache of this shape.
+    /// Puts a model together.
     pub(crate) fn new(
         backend: B,
         config: ModelConfig,
         weights: Weights<B>,
-        kv: &KvShape,
-        max_rows: usize,
+        room: &Room,
     ) -> Result<Self> {
-        let rows = |columns: usize| backend.buffer(max_rows * columns);
+        let rows = |columns: usize| backend.buffer(room.max_rows * columns);
         let scratch = Scratch {
             x: rows(config.width)?,
-            normed: rows(config.width)?,
             qkv: rows(config.max_qkv_width())?,
             attended: rows(config.max_q_width())?,
             branch: rows(config.width)?,
-            gate_up: rows(2 * config.max_feed_forward_width())?,
             inner: rows(config.max_feed_forward_width())?,
-            logits: backend.buffer(LOGIT_ROWS * config.vocab_size)?,
+            normed: rows(config.width)?,
         };
         Ok(Self {
-            kv: backend.kv_cache(kv)?,
-            scratch,
-            max_rows,
+            decoder: backend.decoder(&room.decode)?,
+            network: Network {
+                kv: backend.kv_cache(&room.kv)?,
+                scratch,
+                config,
+                weights,
+            },
+            max_rows: room.max_rows,
             host_logits: Vec::new(),
             backend,
-            config,
-            weights,
         })
     }
+}
 
-    fn run(&mut self, batch: &Batch) -> Result<()> {
+impl<B: Backend> Network<B> {
+    /// All layers, and the norm behind them.
+    fn forward(&mut self, backend: &B, batch: &Batch) -> Result<()> {
         let Self {
-            backend,
             config,
             weights,
             kv,
             scratch,
-            ..
         } = self;
         backend.embed(Embed {
-            tokens: &batch.tokens,
+            batch,
             table: &weights.embedding,
             scale: config.embedding_scale,
             out: &mut scratch.x,
@@ -132,38 +167,79 @@ impl<B: Backend> Model<B> {
             epsilon: config.norm_epsilon,
             accumulate: false,
             out: &mut scratch.normed,
-        })?;
-        Ok(())
+        })
+    }
+
+    /// The logits of rows of the last batch.
+    fn head(&self, backend: &B, rows: &[usize], out: &mut B::Buffer) -> Result<()> {
+        let head = self.weights.output.as_ref();
+        backend.logits(Logits {
+            x: &self.scratch.normed,
+            rows,
+            weight: head.unwrap_or(&self.weights.embedding),
+            scale: self.config.head.scale,
+            soft_cap: self.config.head.soft_cap,
+            out,
+        })
     }
 }
 
 impl<B: Backend> Runner for Model<B> {
+    fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<()> {
-        self.run(batch)
+        self.network.forward(&self.backend, batch)
     }
 
     fn logits(&mut self, rows: &[usize]) -> Result<&[f32]> {
-        self.backend.logits(Logits {
-            x: &self.scratch.normed,
-            rows,
-            weight: self
-                .weights
-                .output
-                .as_ref()
-                .unwrap_or(&self.weights.embedding),
-            scale: self.config.head.scale,
-            soft_cap: self.config.head.soft_cap,
-            out: &mut self.scratch.logits,
-        })?;
-        let n = rows.len() * self.config.vocab_size;
+        let out = self.decoder.logits();
+        self.network.head(&self.backend, rows, out)?;
+        let n = rows.len() * self.network.config.vocab_size;
         self.host_logits.resize(n, 0.0);
-        self.backend
-            .download(&self.scratch.logits, 0..n, &mut self.host_logits)?;
+        self.backend.download(out, 0..n, &mut self.host_logits)?;
         Ok(&self.host_logits)
     }
 
-    fn max_rows(&self) -> usize {
-        self.max_rows
+    fn draw(&mut self, rows: &[usize], slots: &[usize]) -> Result<()> {
+        let out = self.decoder.logits();
+        self.network.head(&self.backend, rows, out)?;
+        self.decoder.draw(&self.backend, slots)
+    }
+
+    fn start(&mut self, slot: usize, start: &SampleStart<'_>) -> Result<()> {
+        self.decoder.start(&self.backend, slot, start)
+    }
+
+    fn set_rows(&mut self, rows: &[StepRow<'_>]) -> Result<()> {
+        self.decoder.set_rows(&self.backend, rows)
+    }
+
+    fn grow(&mut self, row: usize, pages: &[u32]) -> Result<bool> {
+        self.decoder.grow(&self.backend, row, pages)
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let Self {
+            backend,
+            network,
+            decoder,
+            ..
+        } = self;
+        decoder.step(backend, &mut |batch, logits| {
+            network.forward(backend, batch)?;
+            let rows: Vec<usize> = (0..batch.n_rows()).collect();
+            network.head(backend, &rows, logits)
+        })
+    }
+
+    fn run_ahead(&self) -> usize {
+        self.decoder.run_ahead()
+    }
+
+    fn take(&mut self, slot: usize) -> Result<Option<Result<Sampled>>> {
+        self.decoder.take(&self.backend, slot)
     }
 }
 
@@ -180,10 +256,10 @@ struct Block<'a, B: Backend> {
 impl<B: Backend> Block<'_, B> {
     fn attention(&self, batch: &Batch, kv: &mut B::KvCache, s: &mut Scratch<B>) -> Result<()> {
         let (a, n_rows) = (&self.layer.attention, batch.n_rows());
-        self.norm(n_rows, &s.x, &self.w.attention_norm, false, &mut s.normed)?;
         self.backend.matmul(Matmul {
+            norm: self.norm(&self.w.attention_norm),
             bias: self.w.qkv_bias.as_ref(),
-            ..Matmul::new(&s.normed, &self.w.qkv, n_rows, &mut s.qkv)
+            ..Matmul::new(&s.x, &self.w.qkv, n_rows, &mut s.qkv)
         })?;
         self.backend.rope_append(RopeAppend {
             qkv: &mut s.qkv,
@@ -225,26 +301,11 @@ impl<B: Backend> Block<'_, B> {
     }
 
     fn feed_forward(&self, n_rows: usize, s: &mut Scratch<B>) -> Result<()> {
-        let FeedForward::Gated { width, activation } = self.layer.feed_forward;
-        self.norm(
-            n_rows,
-            &s.x,
-            &self.w.feed_forward_norm,
-            false,
-            &mut s.normed,
-        )?;
-        self.backend.matmul(Matmul::new(
-            &s.normed,
-            &self.w.gate_up,
-            n_rows,
-            &mut s.gate_up,
-        ))?;
-        self.backend.gated(Gated {
-            gate_up: &s.gate_up,
-            n_rows,
-            width,
-            activation,
-            out: &mut s.inner,
+        let FeedForward::Gated { activation, .. } = self.layer.feed_forward;
+        self.backend.matmul(Matmul {
+            norm: self.norm(&self.w.feed_forward_norm),
+            gate: Some(activation),
+            ..Matmul::new(&s.x, &self.w.gate_up, n_rows, &mut s.inner)
         })?;
         self.join(
             n_rows,
@@ -278,28 +339,24 @@ impl<B: Backend> Block<'_, B> {
         })?;
         match output.post_norm {
             None => Ok(()),
-            Some(weight) => self.norm(n_rows, branch, weight, true, x),
+            Some(weight) => self.backend.rms_norm(RmsNorm {
+                x: branch,
+                weight,
+                n_rows,
+                width: self.width,
+                epsilon: self.epsilon,
+                accumulate: true,
+                out: x,
+            }),
         }
     }
 
-    fn norm(
-        &self,
-        n_rows: usize,
-        x: &B::Buffer,
-        weight: &B::Buffer,
-        accumulate: bool,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.backend.rms_norm(RmsNorm {
-            x,
+    /// The norm before a half.
+    fn norm<'a>(&self, weight: &'a B::Buffer) -> Option<Norm<'a, B>> {
+        Some(Norm {
             weight,
-            n_rows,
-            width: self.width,
             epsilon: self.epsilon,
-            accumulate,
-            out,
-        })?;
-        Ok(())
+        })
     }
 }
 

@@ -10,7 +10,7 @@ pub mod vocabulary;
 mod weights;
 
 pub use config::ModelConfig;
-pub(crate) use forward::{LOGIT_ROWS, Model, Runner};
+pub(crate) use forward::{Model, Room, Runner};
 pub(crate) use weights::Loader;
 
 use crate::error::Result;

@@ -20,6 +20,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::backend::{ActivationRounding, Backend, KvRounding, KvShape, MatrixSource, RouteShape};
+use crate::decode::{DecodeShape, HostDecoder};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::{self, Attention},
@@ -105,6 +106,7 @@ impl Backend for Cpu {
     type KvCache = KvCache;
     type Experts = Experts<Matrix>;
     type Routes = Routes;
+    type Decoder = HostDecoder<Self>;
 
     fn name(&self) -> &'static str {
         "cpu"
@@ -172,6 +174,14 @@ impl Backend for Cpu {
                 reason: "activations are rounded to 8 bits in groups of 32",
             },
         }
+    }
+
+    fn decoder(&self, shape: &DecodeShape) -> Result<HostDecoder<Self>> {
+        HostDecoder::new(self, shape)
+    }
+
+    fn decoder_bytes(&self, shape: &DecodeShape) -> usize {
+        HostDecoder::<Self>::bytes(shape)
     }
 
     fn experts(&self, experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts<Matrix>> {

@@ -1,9 +1,12 @@
 //! The CUDA backend: each operation's launches stand with the operation (`ops/<op>/cuda.rs`).
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::abi::BatchArrays;
 use super::array::{Buffer, DeviceArray};
+use super::decode::CudaDecoder;
 use super::device::Device;
 use super::error::CudaError;
 use super::experts::Experts;
@@ -14,6 +17,7 @@ use super::staging::Staging;
 use crate::backend::{
     ActivationRounding, Array, Backend, KvRounding, KvShape, MatrixSource, RouteShape,
 };
+use crate::decode::DecodeShape;
 use crate::error::{Error, Result};
 use crate::ops::moe_route::cuda::Routes;
 use crate::ops::{
@@ -41,6 +45,16 @@ pub struct Cuda {
     /// Locked before the queue, by whoever needs both.
     pub(crate) staging: Mutex<Option<Staging>>,
     hopper_formats: Vec<Format>,
+    uses_graphs: AtomicBool,
+}
+
+/// Until it is dropped, the queue answers every batch by a decoder's.
+pub(crate) struct HeldBatch<'a>(&'a Cuda);
+
+impl Drop for HeldBatch<'_> {
+    fn drop(&mut self) {
+        self.0.queue().hold_batch(None);
+    }
 }
 
 impl Cuda {
@@ -56,6 +70,7 @@ impl Cuda {
             sampling: Mutex::default(),
             staging: Mutex::default(),
             hopper_formats: Vec::new(),
+            uses_graphs: AtomicBool::new(true),
         })
     }
 
@@ -64,6 +79,29 @@ impl Cuda {
     #[must_use]
     pub fn with_kv(self, kv_type: KvType) -> Self {
         Self { kv_type, ..self }
+    }
+
+    /// Has steps of decoding launched kernel by kernel instead of recorded and repeated as CUDA
+    /// graphs: the same launches, so the same tokens, but the host has more to do.
+    #[must_use]
+    pub fn without_graphs(self) -> Self {
+        self.give_graphs_up();
+        self
+    }
+
+    /// Whether steps of decoding are recorded.
+    pub fn uses_graphs(&self) -> bool {
+        self.uses_graphs.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn give_graphs_up(&self) {
+        self.uses_graphs.store(false, Ordering::Relaxed);
+    }
+
+    /// Answers every batch by `arrays` for as long as the result lives.
+    pub(crate) fn hold_batch(&self, arrays: BatchArrays) -> HeldBatch<'_> {
+        self.queue().hold_batch(Some(arrays));
+        HeldBatch(self)
     }
 
     /// Tries the kernels that use Hopper's own instructions, and from then on uses those that give
@@ -100,6 +138,7 @@ impl Backend for Cuda {
     type KvCache = KvCache;
     type Experts = Experts;
     type Routes = Routes;
+    type Decoder = CudaDecoder;
 
     fn name(&self) -> &'static str {
         "cuda"
@@ -153,6 +192,14 @@ impl Backend for Cuda {
 
     fn kv_rounding(&self) -> KvRounding {
         self.kv_type.rounding()
+    }
+
+    fn decoder(&self, shape: &DecodeShape) -> Result<CudaDecoder> {
+        CudaDecoder::new(self, shape)
+    }
+
+    fn decoder_bytes(&self, shape: &DecodeShape) -> usize {
+        CudaDecoder::bytes(shape)
     }
 
     fn experts(&self, experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts> {

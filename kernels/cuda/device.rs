@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, sys};
 use cudarc::nvrtc::Ptx;
 
 use super::Gpu;
@@ -72,6 +72,30 @@ impl Device {
         self.stream
             .synchronize()
             .map_err(|error| call("finish its work", error).into())
+    }
+
+    /// Whether all work on the stream is done; waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says of that work.
+    pub(crate) fn is_idle(&self) -> Result<bool, Error> {
+        self.bind()?;
+        // SAFETY: the stream lives as long as `self`.
+        match unsafe { sys::cuStreamQuery(self.stream.cu_stream()) } {
+            sys::CUresult::CUDA_SUCCESS => Ok(true),
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            error => Err(call("finish its work", DriverError(error)).into()),
+        }
+    }
+
+    /// Makes the device the calling thread's, as calls that go around cudarc need it.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says.
+    pub(crate) fn bind(&self) -> Result<(), Error> {
+        (self.context.bind_to_thread()).map_err(|error| call("use the GPU", error).into())
     }
 
     /// Loads the kernel `name` of `module`.

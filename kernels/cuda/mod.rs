@@ -17,12 +17,16 @@ mod batch;
 #[cfg(feature = "cuda")]
 pub mod conformance;
 #[cfg(feature = "cuda")]
+mod decode;
+#[cfg(feature = "cuda")]
 pub(crate) mod device;
 #[cfg(feature = "cuda")]
 mod driver;
 mod error;
 #[cfg(feature = "cuda")]
 pub(crate) mod experts;
+#[cfg(feature = "cuda")]
+mod graph;
 #[cfg(feature = "cuda")]
 mod image;
 #[cfg(feature = "cuda")]
@@ -31,6 +35,8 @@ pub(crate) mod kv;
 pub(crate) mod layout;
 #[cfg(feature = "cuda")]
 pub(crate) mod matrix;
+#[cfg(feature = "cuda")]
+pub(crate) mod pinned;
 #[cfg(feature = "cuda")]
 pub(crate) mod queue;
 #[cfg(feature = "cuda")]
@@ -42,6 +48,8 @@ mod staging;
 pub use array::Buffer;
 #[cfg(feature = "cuda")]
 pub use backend::Cuda;
+#[cfg(feature = "cuda")]
+pub use decode::CudaDecoder;
 #[cfg(feature = "cuda")]
 pub use device::Device;
 pub use error::CudaError;

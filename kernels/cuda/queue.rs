@@ -42,9 +42,20 @@ pub(crate) struct Queue {
     scratch: HashMap<&'static str, DeviceArray<u8>>,
     indices: HashMap<&'static str, (Vec<u32>, DeviceArray<u32>)>,
     batch: DeviceBatch,
+    /// What every batch is answered by while a decoder's step is put together.
+    held_batch: Option<HeldBatch>,
+    /// Goes up when memory that a recorded step may know is replaced.
+    generation: u64,
     /// Arrays that never change, and what is in them.
     constants: Vec<(Vec<u32>, DeviceArray<f32>)>,
 }
+
+/// Where a decoder's batch lies.
+#[derive(Clone, Copy, Debug)]
+struct HeldBatch(BatchArrays);
+
+// SAFETY: addresses of device memory, which mean the same to every thread.
+unsafe impl Send for HeldBatch {}
 
 /// A kernel on the device and the dynamic shared memory it may use.
 #[derive(Debug)]
@@ -135,6 +146,7 @@ impl Queue {
         if held < bytes {
             // Freed in stream order: launches that use it come first.
             self.scratch.remove(what);
+            self.generation += 1;
             let array = DeviceArray::uninitialised(device, what, bytes)?;
             self.scratch.insert(what, array);
         }
@@ -168,7 +180,22 @@ impl Queue {
     /// # Errors
     /// What the driver says.
     pub(crate) fn batch(&mut self, device: &Device, batch: &Batch) -> Result<BatchArrays> {
-        self.batch.update(device, batch)
+        match self.held_batch {
+            Some(HeldBatch(held)) => Ok(held),
+            None => self.batch.update(device, batch),
+        }
+    }
+
+    /// Answers every batch by `arrays`, of the same numbers of rows and spans; by what it holds
+    /// for none.
+    pub(crate) fn hold_batch(&mut self, arrays: Option<BatchArrays>) {
+        self.held_batch = arrays.map(HeldBatch);
+    }
+
+    /// Which memory launches are given: a launch that is recorded is good for as long as this
+    /// stays what it is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// `values` in device memory, for as long as the queue is: for the few short arrays that a

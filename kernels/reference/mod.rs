@@ -11,6 +11,7 @@ mod matrix;
 use std::ops::Range;
 
 use crate::backend::{Array, Backend, KvShape, MatrixSource, RouteShape};
+use crate::decode::{DecodeShape, HostDecoder};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::{self, Attention},
@@ -93,6 +94,7 @@ impl Backend for Reference {
     type KvCache = KvCache;
     type Experts = Experts<Matrix>;
     type Routes = Routes;
+    type Decoder = HostDecoder<Self>;
 
     fn name(&self) -> &'static str {
         "reference"
@@ -139,6 +141,14 @@ impl Backend for Reference {
 
     fn kv_bytes(&self, shape: &KvShape) -> usize {
         KvCache::bytes(shape)
+    }
+
+    fn decoder(&self, shape: &DecodeShape) -> Result<HostDecoder<Self>> {
+        HostDecoder::new(self, shape)
+    }
+
+    fn decoder_bytes(&self, shape: &DecodeShape) -> usize {
+        HostDecoder::<Self>::bytes(shape)
     }
 
     fn experts(&self, experts: &[Vec<MatrixSource<'_>>]) -> Result<Experts<Matrix>> {

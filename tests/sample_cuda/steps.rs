@@ -3,7 +3,8 @@
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use onward_emulator::SCHEDULES;
 use onward_kernels::cuda::{Buffer, Cuda};
-use onward_kernels::ops::sample::cuda::{SampleShape, SampleStart, SampleState};
+use onward_kernels::decode::SampleStart;
+use onward_kernels::ops::sample::cuda::{SampleShape, SampleState};
 use onward_kernels::ops::sample::{SampleRow, Sampler, SamplingParams, log_softmax_top};
 use onward_kernels::{Backend, Error};
 

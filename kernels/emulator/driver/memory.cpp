@@ -1,7 +1,5 @@
 // Memory of the device and of the host, and what is copied between them.
-#include <cstdlib>
 #include <cstring>
-#include <map>
 
 #include "driver.h"
 #include "emulator/machine/memory.h"
@@ -10,12 +8,15 @@ using driver::Kind;
 
 namespace {
 
-std::map<uintptr_t, size_t> pinned;
-
 char *pointer(CUdeviceptr address) { return reinterpret_cast<char *>(address); }
 
+bool lies_in(emulator::Home home, const void *address, size_t n_bytes) {
+    const emulator::Allocation *found = emulator::find_allocation(address, n_bytes);
+    return found != nullptr && found->home == home;
+}
+
 bool on_device(CUdeviceptr address, size_t n_bytes) {
-    return n_bytes == 0 || emulator::find_allocation(pointer(address), n_bytes) != nullptr;
+    return n_bytes == 0 || lies_in(emulator::Home::Device, pointer(address), n_bytes);
 }
 
 bool captures(CUstream stream) { return driver::resolve(stream)->capture != nullptr; }
@@ -42,9 +43,7 @@ CUresult allocate(CUdeviceptr *made, size_t n_bytes) {
 } // namespace
 
 bool driver::is_pinned(const void *memory, size_t n_bytes) {
-    const auto at = reinterpret_cast<uintptr_t>(memory);
-    auto found = pinned.upper_bound(at);
-    return found != pinned.begin() && (--found, at - found->first + n_bytes <= found->second);
+    return lies_in(emulator::Home::Host, memory, n_bytes);
 }
 
 DRIVER_API cuMemAlloc_v2(CUdeviceptr *made, size_t n_bytes) {
@@ -69,7 +68,7 @@ DRIVER_API cuMemFree_v2(CUdeviceptr address) {
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     }
     const CUresult result = driver::drain_all();
-    if (address != 0 && !emulator::release(pointer(address))) {
+    if (address != 0 && !(lies_in(emulator::Home::Device, pointer(address), 1) && emulator::release(pointer(address)))) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     return result;
@@ -81,7 +80,7 @@ DRIVER_API cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
         driver::resolve(stream)->capture_invalid = true;
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     }
-    if (emulator::find_allocation(pointer(address), 1) == nullptr) {
+    if (!lies_in(emulator::Home::Device, pointer(address), 1)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     if (driver::sticky != CUDA_SUCCESS) {
@@ -106,24 +105,15 @@ DRIVER_API cuMemHostAlloc(void **made, size_t n_bytes, unsigned) {
     if (std::exchange(driver::faults.allocation, false)) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    constexpr size_t PAGE = 4096;
-    *made = aligned_alloc(PAGE, (n_bytes + PAGE - 1) / PAGE * PAGE);
-    if (*made == nullptr) {
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    memset(*made, 0xff, n_bytes);
-    pinned[reinterpret_cast<uintptr_t>(*made)] = n_bytes;
-    return CUDA_SUCCESS;
+    *made = emulator::allocate(n_bytes, emulator::Home::Host);
+    return *made != nullptr ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 DRIVER_API cuMemFreeHost(void *memory) {
     const driver::Lock lock(driver::mutex());
     driver::drain_all();
-    if (pinned.erase(reinterpret_cast<uintptr_t>(memory)) == 0) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    free(memory);
-    return CUDA_SUCCESS;
+    const bool is_known = lies_in(emulator::Home::Host, memory, 1);
+    return is_known && emulator::release(memory) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 // From pageable memory the driver has taken its copy when it returns; pinned memory is read when

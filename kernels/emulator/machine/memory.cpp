@@ -34,8 +34,9 @@ size_t footprint(size_t n_bytes) { return (n_bytes + ALIGNMENT - 1) / ALIGNMENT 
 
 } // namespace
 
-void *allocate(size_t n_bytes) {
-    if (n_bytes > total_bytes - used_bytes) {
+void *allocate(size_t n_bytes, Home home) {
+    const size_t room_taken = home == Home::Device ? n_bytes : 0;
+    if (room_taken > total_bytes - used_bytes) {
         return nullptr;
     }
     const size_t n_all = MARGIN_BYTES + footprint(n_bytes);
@@ -50,8 +51,8 @@ void *allocate(size_t n_bytes) {
     ASAN_POISON_MEMORY_REGION(memory, MARGIN_BYTES);
     ASAN_POISON_MEMORY_REGION(start + n_bytes, n_all - MARGIN_BYTES - n_bytes);
 #endif
-    allocations.emplace(reinterpret_cast<uintptr_t>(start), Allocation{start, n_bytes});
-    used_bytes += n_bytes;
+    allocations.emplace(reinterpret_cast<uintptr_t>(start), Allocation{start, n_bytes, home});
+    used_bytes += room_taken;
     return start;
 }
 
@@ -67,7 +68,7 @@ bool release(void *start) {
 #endif
     // Who still reads it reads NaN.
     memset(memory + MARGIN_BYTES, POISON, n_bytes);
-    used_bytes -= n_bytes;
+    used_bytes -= found->second.home == Home::Device ? n_bytes : 0;
     last_found = nullptr;
     allocations.erase(found);
     free(memory);

@@ -6,9 +6,14 @@
 
 namespace emulator {
 
+// Where an allocation lies: pinned memory of the host is at the same address for the device, and
+// takes none of its room.
+enum class Home { Device, Host };
+
 struct Allocation {
     char *start;
     size_t n_bytes;
+    Home home;
 };
 
 // What the device has in all, and what is left of it.
@@ -19,7 +24,7 @@ struct Room {
 
 // Memory filled with 0xff, aligned to 256 bytes, between margins that nothing may touch; null
 // where there is no room.
-void *allocate(size_t n_bytes);
+void *allocate(size_t n_bytes, Home home = Home::Device);
 
 // False where no allocation begins there.
 bool release(void *start);

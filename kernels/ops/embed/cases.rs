@@ -1,7 +1,7 @@
 //! The cases of `embed`.
 
 use super::Embed;
-use crate::backend::Backend;
+use crate::backend::{Backend, Batch};
 use crate::error::Result;
 use crate::ops::registry::{
     Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, independent_rows, random_matrix,
@@ -22,7 +22,7 @@ pub struct EmbedCase {
 }
 
 struct Arguments<B: Backend> {
-    tokens: Vec<u32>,
+    batch: Batch,
     table: B::Matrix,
     width: usize,
     out: B::Buffer,
@@ -70,8 +70,12 @@ impl<B: Backend> Case<B> for EmbedCase {
     fn prepare(&self, backend: &B) -> Result<Box<dyn Prepared<B>>> {
         let mut random = Random::new(2);
         let token = |_| random.below(self.vocab) as u32;
+        let tokens: Vec<u32> = (0..self.n_rows).map(token).collect();
+        let mut batch = Batch::default();
+        // Nothing is looked up in the cache.
+        batch.push(&tokens, 0, &[]);
         Ok(Box::new(Arguments::<B> {
-            tokens: (0..self.n_rows).map(token).collect(),
+            batch,
             table: random_matrix(backend, &[(self.format, self.vocab)], self.width, 1.0)?,
             width: self.width,
             out: backend.buffer(self.n_rows * self.width)?,
@@ -82,7 +86,7 @@ impl<B: Backend> Case<B> for EmbedCase {
 impl<B: Backend> Prepared<B> for Arguments<B> {
     fn launch(&mut self, backend: &B) -> Result<()> {
         backend.embed(Embed {
-            tokens: &self.tokens,
+            batch: &self.batch,
             table: &self.table,
             // Gemma's factor, which also brings the values to a magnitude of one.
             scale: (self.width as f32).sqrt(),
@@ -91,6 +95,6 @@ impl<B: Backend> Prepared<B> for Arguments<B> {
     }
 
     fn outputs(&mut self, backend: &B) -> Result<Vec<f32>> {
-        fetch(backend, &self.out, self.tokens.len() * self.width)
+        fetch(backend, &self.out, self.batch.n_rows() * self.width)
     }
 }

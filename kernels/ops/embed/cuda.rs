@@ -17,18 +17,18 @@ unsafe impl DeviceRepr for EmbedParams {}
 /// Computes a checked [`Embed`].
 pub(crate) fn run(cuda: &Cuda, op: Embed<'_, Cuda>) -> Result<()> {
     let mut queue = cuda.queue();
-    let tokens = queue.indices(&cuda.device, "tokens to embed", op.tokens)?;
+    let batch = queue.batch(&cuda.device, op.batch)?;
     for part in op.table.parts() {
         let launch = Launch {
             module: "embed",
             kernel: tiling(part.format).map_or("embed_f32", |tiling| tiling.embed),
-            grid: (narrow(OP, op.tokens.len())?, 1, 1),
+            grid: (batch.n_rows, 1, 1),
             threads: EMBED_THREADS,
             shared_bytes: 0,
             params: EmbedParams {
                 quants: part.quants(),
                 scales: part.scales(),
-                tokens,
+                tokens: batch.tokens,
                 out: op.out.0.pointer(),
                 first_row: part.first_row,
                 n_rows: part.n_rows,

@@ -16,10 +16,15 @@ pub(crate) fn run(cuda: &Cuda, op: Logits<'_, Cuda>) -> Result<()> {
         return Ok(());
     }
     let mut queue = cuda.queue();
+    // The first rows need no list, and so nothing that a captured graph would have to keep.
+    let indices = match rows.iter().copied().eq(0..rows.len() as u32) {
+        true => std::ptr::null(),
+        false => queue.indices(&cuda.device, "rows to score", &rows)?,
+    };
     let product = Product {
         input: MatmulInput {
             x: op.x.0.pointer(),
-            rows: queue.indices(&cuda.device, "rows to score", &rows)?,
+            rows: indices,
             norm_weight: std::ptr::null(),
             epsilon: 0.0,
             n_tokens: narrow(OP, rows.len())?,

@@ -2,6 +2,8 @@
 #ifndef ONWARD_SAMPLE_PARAMS_H
 #define ONWARD_SAMPLE_PARAMS_H
 
+#include "device/batch.h"
+
 enum {
     SAMPLE_THREADS = 256,
     SAMPLE_TILE = 8192,     /* tokens that a block reads in a pass */
@@ -108,8 +110,10 @@ typedef struct SampleArrays {
     unsigned *touched;     /* [n_slots, n_words]: bits of tokens with a count or a bias, and some */
     unsigned *masks;       /* [n_slots, n_words]: bits of tokens that may be drawn */
     SampleBias *biases;    /* [n_slots, n_biases], by token */
+    /* In pinned memory of the host, which reads them while steps go on: */
     SampleOutput *outputs; /* [n_slots, ring_length] */
     SampleTop *tops;       /* [n_slots, ring_length, n_top] */
+    unsigned *published;   /* [n_slots]: outputs that are there, SampleSlot.n_drawn */
 
     SampleWork *work;               /* [n_rows], as are the next ones; histograms are zero between steps */
     unsigned *counts_by_bucket;     /* [SAMPLE_BUCKETS] */
@@ -140,6 +144,8 @@ typedef struct SampleParams {
     const float *logits;       /* [n_rows, vocab] */
     const unsigned *row_slots; /* [n_rows]: the slot of a row, each but once, or SAMPLE_IDLE */
     unsigned *tokens;          /* [n_rows]: gets the tokens drawn; may be null */
+    unsigned *positions;       /* [n_rows]: gets their positions; may be null, as may */
+    BatchSpan *spans;          /* [n_rows]: gets them too */
 } SampleParams;
 
 /* A sequence to begin. The offsets count words. */

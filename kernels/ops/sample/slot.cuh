@@ -25,6 +25,24 @@ DEVICE size_t ring_entry(const Row &row) {
     return static_cast<size_t>(row.slot_index) * ring_length + row.slot->n_drawn % ring_length;
 }
 
+// What the row's next pass runs: the token drawn, at its own position.
+DEVICE void next_input(const SampleParams &params, unsigned row, unsigned token, unsigned position) {
+    if (params.tokens != nullptr) {
+        params.tokens[row] = token;
+    }
+    if (params.positions != nullptr) {
+        params.positions[row] = position;
+        params.spans[row].position = position;
+    }
+}
+
+// Tells the host that the slot's output and list are complete.
+DEVICE void publish(const SampleArrays &arrays, unsigned slot_index) {
+    __threadfence_system();
+    *static_cast<volatile unsigned *>(&arrays.published[slot_index]) =
+        arrays.slots[slot_index].n_drawn;
+}
+
 // One thread writes the output and moves the slot on; an error finishes the sequence.
 DEVICE void commit(const SampleParams &params, const Row &row, SampleOutput output) {
     SampleSlot &slot = params.arrays.slots[row.slot_index];
@@ -36,16 +54,15 @@ DEVICE void commit(const SampleParams &params, const Row &row, SampleOutput outp
         is_finished |= slot.stops[i] == output.token;
     }
     if (output.status == SAMPLE_DRAWN) {
+        next_input(params, row.index, output.token, static_cast<unsigned>(slot.position));
         ++slot.position;
-        if (params.tokens != nullptr) {
-            params.tokens[row.index] = output.token;
-        }
     }
     // Nobody looks back on the last token.
     if (!is_finished && (row.flags & SAMPLE_PENALISES) != 0) {
         append_history(params.arrays, slot, row.slot_index, output.token);
     }
     slot.is_live = is_finished ? 0 : 1;
+    publish(params.arrays, row.slot_index);
 }
 
 // Forgets what the slot's last sequence counted; what it left of `touched` only costs a look.

@@ -27,6 +27,7 @@ inline void __syncwarp(unsigned mask = 0xffffffff, emulator::Place place = emula
 
 // Orders memory for other threads, which here is always in order.
 inline void __threadfence() {}
+inline void __threadfence_system() {}
 inline void __threadfence_block() {}
 
 namespace emulator {

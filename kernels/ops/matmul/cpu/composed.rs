@@ -29,30 +29,50 @@ pub(super) fn matmul(cpu: &Cpu, op: Matmul<'_, Cpu>) -> Result<()> {
         product,
         gated,
     } = &mut *intermediates;
-    let (n_rows, width) = (op.n_rows, op.out_width());
     let x = match &op.norm {
         Some(norm) => normalise(cpu, &op, norm, normed)?,
         None => op.x,
     };
-    let products = multiply(cpu, &op, x, product)?;
-    let n_outputs = n_rows * width;
+    let (n_rows, width, n_products) = (op.n_rows, op.out_width(), op.weight.rows());
+    let plain = op.gate.is_none() && op.soft_cap.is_none();
+    let linear = |accumulate, out| Product {
+        x,
+        rows: Rows::First(n_rows),
+        weight: op.weight,
+        bias: op.bias.map(|bias| &**bias),
+        accumulate,
+        out,
+    };
+    if plain {
+        return self::product(cpu, linear(op.accumulate, op.out));
+    }
+    let products = sized(product, n_rows, n_products)?;
+    self::product(cpu, linear(false, products))?;
+    if let Some(cap) = op.soft_cap {
+        for y in &mut products[..n_rows * n_products] {
+            *y = cap * (*y / cap).tanh();
+        }
+    }
     let result = match op.gate {
+        None => &*products,
         Some(activation) => {
-            let out = sized(gated, n_rows, width)?;
-            let gate_up = products;
-            let op = Gated {
-                gate_up,
+            let to_gated = |out| Gated {
+                gate_up: &*products,
                 n_rows,
                 width,
                 activation,
                 out,
             };
-            gated::cpu::run(cpu, op);
-            &gated.as_ref().unwrap_or(products)[..n_outputs]
+            if !op.accumulate {
+                gated::cpu::run(cpu, to_gated(op.out));
+                return Ok(());
+            }
+            let out = sized(gated, n_rows, width)?;
+            gated::cpu::run(cpu, to_gated(&mut *out));
+            out
         }
-        None => &products[..n_outputs],
     };
-    for (out, &y) in op.out.iter_mut().zip(result) {
+    for (out, &y) in op.out.iter_mut().zip(&result[..n_rows * width]) {
         *out = if op.accumulate { *out + y } else { y };
     }
     Ok(())
@@ -77,32 +97,6 @@ fn normalise<'a>(
         out: &mut *out,
     };
     rms_norm::cpu::run(cpu, rms_norm);
-    Ok(out)
-}
-
-/// The rows of the product, biased and capped.
-fn multiply<'a>(
-    cpu: &Cpu,
-    op: &Matmul<'_, Cpu>,
-    x: &Buffer,
-    products: &'a mut Option<Buffer>,
-) -> Result<&'a Buffer> {
-    let rows = op.weight.rows();
-    let out = sized(products, op.n_rows, rows)?;
-    let linear = Product {
-        x,
-        rows: Rows::First(op.n_rows),
-        weight: op.weight,
-        bias: op.bias.map(|bias| &**bias),
-        accumulate: false,
-        out: &mut *out,
-    };
-    product(cpu, linear)?;
-    if let Some(cap) = op.soft_cap {
-        for y in &mut out[..op.n_rows * rows] {
-            *y = cap * (*y / cap).tanh();
-        }
-    }
     Ok(out)
 }
 

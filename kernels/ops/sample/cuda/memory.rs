@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 
 use super::super::{OP, adjust};
-use super::slot::{SampleStart, lists_candidates};
+use super::slot::lists_candidates;
 use crate::cuda::abi::{
     SAMPLE_BUCKETS, SAMPLE_KEYS, SAMPLE_MAX_TILES, SAMPLE_MAX_TOP, SAMPLE_TILE, SampleArrays,
     SampleBias, SampleOutput, SampleParams, SampleSlot, SampleStart as Record, SampleStartParams,
@@ -12,6 +12,8 @@ use crate::cuda::abi::{
 };
 use crate::cuda::array::DeviceArray;
 use crate::cuda::device::Device;
+use crate::cuda::pinned::PinnedArray;
+use crate::decode::SampleStart;
 use crate::error::Result;
 use crate::ops::{narrow, shape_error};
 
@@ -102,6 +104,16 @@ impl SampleShape {
             && self.top_k >= other.top_k
     }
 
+    /// Bytes of device memory that a state of this shape takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let others = carve(std::ptr::null_mut(), self).map_or(usize::MAX, |(_, bytes)| bytes);
+        let slot = size_of::<SampleSlot>() + size_of::<u32>() * self.n_words();
+        let row = 2 * size_of::<u32>();
+        others
+            .saturating_add(self.n_slots.saturating_mul(slot))
+            .saturating_add(self.n_rows.saturating_mul(row))
+    }
+
     /// Tiles of a row.
     pub(super) fn n_tiles(&self) -> usize {
         self.vocab.div_ceil(SAMPLE_TILE as usize)
@@ -142,10 +154,11 @@ impl SampleShape {
 /// The arrays of a state.
 #[derive(Debug)]
 pub(super) struct Memory {
-    pub(super) slots: DeviceArray<SampleSlot>,
+    _slots: DeviceArray<SampleSlot>,
     pub(super) masks: DeviceArray<u32>,
-    pub(super) outputs: DeviceArray<SampleOutput>,
-    pub(super) tops: DeviceArray<SampleTop>,
+    pub(super) outputs: PinnedArray<SampleOutput>,
+    pub(super) tops: PinnedArray<SampleTop>,
+    pub(super) published: PinnedArray<u32>,
     pub(super) row_slots: DeviceArray<u32>,
     pub(super) tokens: DeviceArray<u32>,
     /// What only kernels use.
@@ -166,8 +179,9 @@ impl Memory {
         let ring = of_slots(shape.ring);
         let slots = DeviceArray::zeroed(device, WHAT, shape.n_slots)?;
         let masks = DeviceArray::zeroed(device, WHAT, of_slots(shape.n_words()))?;
-        let outputs = DeviceArray::zeroed(device, WHAT, ring)?;
-        let tops = DeviceArray::zeroed(device, WHAT, ring.saturating_mul(shape.n_top))?;
+        let outputs = PinnedArray::zeroed(device, WHAT, ring)?;
+        let tops = PinnedArray::zeroed(device, WHAT, ring.saturating_mul(shape.n_top))?;
+        let published = PinnedArray::zeroed(device, WHAT, shape.n_slots)?;
         let (_, n_bytes) = carve(std::ptr::null_mut(), shape)?;
         let others = DeviceArray::<u8>::zeroed(device, WHAT, n_bytes)?;
         let (arrays, _) = carve(others.pointer(), shape)?;
@@ -177,16 +191,25 @@ impl Memory {
                 masks: masks.pointer(),
                 outputs: outputs.pointer(),
                 tops: tops.pointer(),
+                published: published.pointer(),
                 ..arrays
             },
-            slots,
+            _slots: slots,
             masks,
             outputs,
             tops,
+            published,
             row_slots: DeviceArray::zeroed(device, WHAT, shape.n_rows)?,
             tokens: DeviceArray::zeroed(device, WHAT, shape.n_rows)?,
             _others: others,
         })
+    }
+}
+
+impl Memory {
+    /// Waits for work under way.
+    pub(super) fn synchronise(&self) -> Result<()> {
+        self.published.synchronise()
     }
 }
 
@@ -220,6 +243,7 @@ fn carve(base: *mut u8, shape: &SampleShape) -> Result<(SampleArrays, usize)> {
         masks: std::ptr::null_mut(),
         outputs: std::ptr::null_mut(),
         tops: std::ptr::null_mut(),
+        published: std::ptr::null_mut(),
         history: carver.take::<u32>(&[n_slots, shape.history]),
         counts: carver.take::<u32>(&[n_slots, counts]),
         touched: carver.take::<u32>(&[n_slots, shape.n_words()]),

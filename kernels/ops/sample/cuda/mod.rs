@@ -8,13 +8,14 @@ mod state;
 use std::sync::{Mutex, PoisonError};
 
 pub use memory::SampleShape;
-pub use slot::SampleStart;
+pub(crate) use state::NextInputs;
 pub use state::SampleState;
 pub(crate) use state::shared_memory;
 
 use super::row::forbidden;
 use super::{Sample, SampleRow, Sampled, SamplingParams, adjust};
 use crate::cuda::Cuda;
+use crate::decode::SampleStart;
 use crate::error::{Error, Result};
 
 /// The state that the operation keeps from call to call.

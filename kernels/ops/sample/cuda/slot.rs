@@ -2,29 +2,16 @@
 
 use super::super::fixed::{WEIGHT_ONE, inverse, share_of};
 use super::super::row::{forbidden, overflown};
-use super::super::{OP, SampleRow, Sampled, SamplingParams, adjust, logprob};
+use super::super::{OP, Sampled, SamplingParams, adjust, logprob};
 use super::memory::SampleShape;
 use crate::cuda::abi::{
     SAMPLE_BIASES, SAMPLE_DRAWN, SAMPLE_FORBIDDEN, SAMPLE_GREEDY, SAMPLE_MASKS, SAMPLE_MAX_STOPS,
     SAMPLE_NOT_FINITE, SAMPLE_PENALISES, SAMPLE_RAW_FORBIDDEN, SampleOutput, SampleSlot,
     SampleStart as Record, SampleTop,
 };
+use crate::decode::SampleStart;
 use crate::error::{Error, Result};
 use crate::ops::{narrow, shape_error};
-
-/// A sequence to begin.
-#[derive(Clone, Copy, Debug)]
-pub struct SampleStart<'a> {
-    /// Parameters, the tokens behind, the position of the first token drawn, and the mask, which
-    /// [`SampleState::set_mask`](super::SampleState::set_mask) can change between steps.
-    pub row: SampleRow<'a>,
-    /// Tokens that finish the sequence, at most eight.
-    pub stops: &'a [u32],
-    /// Tokens after which it is finished.
-    pub max_tokens: usize,
-    /// Most probable tokens to report with each.
-    pub n_top: usize,
-}
 
 /// Whether the last pass lists the candidates of the nucleus.
 pub(super) fn lists_candidates(params: &SamplingParams, vocab: usize) -> bool {

@@ -5,18 +5,16 @@
 //! in a graph and replayed, each time with the next position. The host reads the tokens when it
 //! likes, as long as no ring overflows.
 
-use bytemuck::Zeroable;
-
 use super::super::{OP, Sampled};
 use super::memory::{Memory, SampleShape};
-use super::slot::{SampleStart, Upload, sampled};
+use super::slot::{Upload, sampled};
 use crate::cuda::abi::{
-    SAMPLE_IDLE, SAMPLE_SHARED_BYTES, SAMPLE_THREADS, SampleOutput, SampleParams, SampleSlot,
-    SampleStartParams, SampleTop,
+    BatchSpan, SAMPLE_IDLE, SAMPLE_SHARED_BYTES, SAMPLE_THREADS, SampleParams, SampleStartParams,
 };
 use crate::cuda::array::DeviceArray;
 use crate::cuda::queue::Launch;
 use crate::cuda::{Buffer, Cuda, SharedMemory};
+use crate::decode::SampleStart;
 use crate::error::{Error, Result};
 use crate::ops::{check_room, narrow, shape_error};
 
@@ -26,6 +24,17 @@ const PASSES: [&str; 4] = ["sample_max", "sample_mass", "sample_narrow", "sample
 /// What their launches take of shared memory.
 pub(crate) fn shared_memory() -> [SharedMemory; 4] {
     PASSES.map(|kernel| SharedMemory::always(kernel, SAMPLE_SHARED_BYTES))
+}
+
+/// Where a step leaves what the rows' next pass runs, in device memory: an element a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NextInputs {
+    /// The tokens drawn.
+    pub(crate) tokens: *mut u32,
+    /// Their positions; may be null, and the spans are left alone then.
+    pub(crate) positions: *mut u32,
+    /// Spans of a row each, whose positions these are.
+    pub(crate) spans: *mut BatchSpan,
 }
 
 /// Slots of sequences and what a step needs beside them.
@@ -63,7 +72,7 @@ impl SampleState {
         &self.shape
     }
 
-    /// Begins a sequence in each of `slots`, whatever they held.
+    /// Begins a sequence in each of `slots`, whatever they held; no step of theirs is under way.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a parameter out of its range, [`Error::Shape`] for a sequence
@@ -74,7 +83,7 @@ impl SampleState {
         slots: &[usize],
         starts: &[SampleStart<'_>],
     ) -> Result<()> {
-        self.check_slots(slots)?;
+        self.check_slots(slots.iter().copied())?;
         if slots.len() != starts.len() {
             let (n_slots, n_starts) = (slots.len(), starts.len());
             return Err(shape_error(
@@ -105,6 +114,7 @@ impl SampleState {
         unsafe { cuda.queue().launch(&cuda.device, &launch) }?;
         for &slot in slots {
             self.n_read[slot] = 0;
+            self.memory.published.set(slot, 0);
         }
         Ok(())
     }
@@ -114,7 +124,7 @@ impl SampleState {
     /// # Errors
     /// [`Error::Shape`] for a mask that is too short or a slot that does not exist.
     pub fn set_mask(&mut self, cuda: &Cuda, slot: usize, allowed: &[u32]) -> Result<()> {
-        self.check_slots(&[slot])?;
+        self.check_slots([slot])?;
         let n_words = self.shape.n_words();
         let Some(words) = allowed.get(..n_words) else {
             let given = allowed.len();
@@ -134,7 +144,7 @@ impl SampleState {
     /// # Errors
     /// [`Error::Shape`] for too many rows, or a slot that does not exist or has two rows.
     pub fn set_rows(&mut self, cuda: &Cuda, rows: &[Option<usize>]) -> Result<()> {
-        self.check_slots(&rows.iter().copied().flatten().collect::<Vec<_>>())?;
+        self.check_slots(rows.iter().copied().flatten())?;
         self.check_rows(rows.len())?;
         let mut slots = vec![SAMPLE_IDLE; self.shape.n_rows];
         for (row, &slot) in slots.iter_mut().zip(rows) {
@@ -152,6 +162,33 @@ impl SampleState {
     /// [`Error::Shape`] for too many rows or too few logits, or what the driver says. A row that
     /// cannot be drawn has its error among the outputs, and its sequence is finished.
     pub fn step(&mut self, cuda: &Cuda, logits: &Buffer, n_rows: usize) -> Result<()> {
+        let next = NextInputs {
+            tokens: self.memory.tokens.pointer(),
+            positions: std::ptr::null_mut(),
+            spans: std::ptr::null_mut(),
+        };
+        let row_slots = self.memory.row_slots.pointer();
+        // SAFETY: the state has as many tokens and slots of rows as rows.
+        unsafe { self.step_of(cuda, logits, n_rows, row_slots, next) }
+    }
+
+    /// As [`step`](Self::step), with the slots of the rows from `row_slots`, in device memory,
+    /// and the next pass's inputs written to `next`.
+    ///
+    /// # Errors
+    /// As `step`.
+    ///
+    /// # Safety
+    /// The arrays have an element for each of the `n_rows` rows and live until the stream has
+    /// come past the step; the slots are ones of this state or `SAMPLE_IDLE`, each but once.
+    pub(crate) unsafe fn step_of(
+        &mut self,
+        cuda: &Cuda,
+        logits: &Buffer,
+        n_rows: usize,
+        row_slots: *const u32,
+        next: NextInputs,
+    ) -> Result<()> {
         self.check_rows(n_rows)?;
         check_room(OP, "logits", logits, &[n_rows, self.shape.vocab])?;
         let mut queue = cuda.queue();
@@ -165,12 +202,14 @@ impl SampleState {
                 params: SampleParams {
                     arrays: self.memory.arrays,
                     logits: logits.0.pointer(),
-                    row_slots: self.memory.row_slots.pointer(),
-                    tokens: self.memory.tokens.pointer(),
+                    row_slots,
+                    tokens: next.tokens,
+                    positions: next.positions,
+                    spans: next.spans,
                 },
             };
-            // SAFETY: there are as many logits as the grid covers, rows have different slots, and
-            // the state's arrays have the shape that it holds.
+            // SAFETY: there are as many logits as the grid covers, the rows are as the contract
+            // says, and the state's arrays have the shape that it holds.
             unsafe { queue.launch(&cuda.device, &launch) }?;
         }
         Ok(())
@@ -193,34 +232,51 @@ impl SampleState {
     /// [`Error::Shape`] for a slot that does not exist, [`Error::Device`] where a sequence drew
     /// more than its ring holds, or what the driver says.
     pub fn read(&mut self, cuda: &Cuda, slots: &[usize]) -> Result<Vec<Vec<Result<Sampled>>>> {
-        self.check_slots(slots)?;
-        let memory = &self.memory;
-        let mut states = vec![SampleSlot::zeroed(); memory.slots.len()];
-        let mut outputs = vec![SampleOutput::zeroed(); memory.outputs.len()];
-        let mut tops = vec![SampleTop::zeroed(); memory.tops.len()];
-        memory.slots.read(&cuda.device, 0, &mut states)?;
-        memory.outputs.read(&cuda.device, 0, &mut outputs)?;
-        memory.tops.read(&cuda.device, 0, &mut tops)?;
-        let (ring, n_top) = (self.shape.ring, self.shape.n_top);
+        self.check_slots(slots.iter().copied())?;
+        cuda.device.synchronise()?;
         let mut all = Vec::with_capacity(slots.len());
         for &slot in slots {
-            let (first, end) = (self.n_read[slot], states[slot].n_drawn);
-            if (end - first) as usize > ring {
-                return Err(Error::Device {
-                    device: "cuda".to_owned(),
-                    detail: format!("{OP}: {} tokens overran a ring of {ring}", end - first),
-                });
+            let mut drawn = Vec::new();
+            while let Some(sampled) = self.next(slot)? {
+                drawn.push(sampled);
             }
-            let one = |number: u32| {
-                let entry = slot * ring + number as usize % ring;
-                let output = &outputs[entry];
-                let top = &tops[entry * n_top..][..output.n_top as usize];
-                sampled(output, top, self.shape.vocab)
-            };
-            all.push((first..end).map(one).collect());
-            self.n_read[slot] = end;
+            all.push(drawn);
         }
         Ok(all)
+    }
+
+    /// The next token of `slot` that was not read yet, if it is there already. Waits for nothing.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), but for the driver.
+    pub fn next(&mut self, slot: usize) -> Result<Option<Result<Sampled>>> {
+        self.check_slots([slot])?;
+        let (ring, n_top) = (self.shape.ring, self.shape.n_top);
+        let (first, end) = (self.n_read[slot], self.memory.published.acquire(slot));
+        if (end - first) as usize > ring {
+            return Err(Error::Device {
+                device: "cuda".to_owned(),
+                detail: format!("{OP}: {} tokens overran a ring of {ring}", end - first),
+            });
+        }
+        if first == end {
+            return Ok(None);
+        }
+        self.n_read[slot] = first + 1;
+        let entry = slot * ring + first as usize % ring;
+        let output = self.memory.outputs.get(entry);
+        let top: Vec<_> = (0..output.n_top as usize)
+            .map(|i| self.memory.tops.get(entry * n_top + i))
+            .collect();
+        Ok(Some(sampled(&output, &top, self.shape.vocab)))
+    }
+
+    /// Waits for the steps under way.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(crate) fn synchronise(&self) -> Result<()> {
+        self.memory.synchronise()
     }
 
     fn check_rows(&self, n_rows: usize) -> Result<()> {
@@ -235,9 +291,9 @@ impl SampleState {
     }
 
     /// That slots exist and are different ones.
-    fn check_slots(&self, slots: &[usize]) -> Result<()> {
+    pub(crate) fn check_slots(&self, slots: impl IntoIterator<Item = usize>) -> Result<()> {
         let mut is_named = vec![false; self.shape.n_slots];
-        for &slot in slots {
+        for slot in slots {
             match is_named.get_mut(slot) {
                 Some(named) if !*named => *named = true,
                 Some(_) => return Err(shape_error(OP, format!("slot {slot} is named twice"))),

@@ -1,0 +1,62 @@
+//! The engine on a GPU, which here is the emulated device: recorded steps, the host out of the loop.
+
+mod bits;
+
+use std::ops::ControlFlow;
+
+use onward_emulator::{Build, Emulator};
+use onward_engine::{Engine, EngineOptions, Event, Request};
+use onward_kernels::cuda::Cuda;
+use onward_kernels::ops::sample::SamplingParams;
+use onward_tests::{golden, load};
+
+/// A token as it was drawn: id, log-probability, the most probable ones.
+type Drawn = (u32, u32, Vec<(u32, u32)>);
+
+/// The emulated device as a backend.
+fn cuda() -> (Emulator, Cuda) {
+    let emulator = Emulator::install(Build::Optimised).unwrap();
+    (emulator, Cuda::open(0).unwrap())
+}
+
+/// One of the tiny checkpoints of `tests/golden/families`.
+fn engine(family: &str, cuda: Cuda, chunk: usize, n_sequences: usize) -> Engine {
+    let options = EngineOptions {
+        n_ctx: Some(512),
+        n_sequences,
+        chunk,
+    };
+    load(&golden("families").join(family), cuda, &options)
+}
+
+/// A request for `n` tokens behind `length` tokens that `seed` chooses.
+fn request(engine: &Engine, seed: u32, length: usize, n: usize) -> Request {
+    let vocab = engine.config().vocab_size as u32;
+    let token = |i: u32| (seed.wrapping_mul(7919) ^ i.wrapping_mul(104_729)) % vocab;
+    Request {
+        sampling: SamplingParams {
+            seed: seed.into(),
+            repeat_penalty: 1.1,
+            ..SamplingParams::default()
+        },
+        max_tokens: Some(n),
+        ignore_eos: true,
+        top_logprobs: 2,
+        ..Request::new((0..length as u32).map(token).collect())
+    }
+}
+
+/// The tokens of requests served together.
+fn serve(engine: &mut Engine, requests: &[Request]) -> Vec<Vec<Drawn>> {
+    let mut drawn = vec![Vec::new(); requests.len()];
+    engine
+        .generate_batch(requests, &mut |request, event| {
+            if let Event::Token(token) = event {
+                let top = token.top.iter().map(|t| (t.id, t.logprob.to_bits()));
+                drawn[request].push((token.id, token.logprob.to_bits(), top.collect()));
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    drawn
+}
