@@ -117,9 +117,25 @@ unsafe fn five_bits(nibbles: &[Lanes; 8], high: &[Lanes; 2], c: usize) -> __m512
     }
 }
 
-/// Steps of two 32-blocks whose scales need no header.
-macro_rules! unpack_blocks32 {
-    ($step:ty, |$this:ident, $c:ident| $vector:expr $(, mins: $mins:ident)?) => {
+/// The six bits of vector `c` of a group.
+#[inline(always)]
+unsafe fn six_bits(nibbles: &[Lanes; 8], high: &[Lanes; 4], c: usize) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let high = shift_left(load(&high[c % 4]), 4 - 2 * (c / 4) as i32);
+        or_masked(nibble(nibbles, c), high, 0x30)
+    }
+}
+
+/// A step that is read without a header: its scales and, where it has some, minima of a group, and
+/// vector `c` of it, each an expression over the names given.
+macro_rules! unpack {
+    ($step:ty, |$this:ident, $group:ident, $c:ident| {
+        scales: $scales:expr,
+        $(mins: $mins:expr,)?
+        vector: $vector:expr,
+    }) => {
+        #[allow(unused_variables)]
         impl Unpack for $step {
             type Source = $step;
             const COLS: usize = <$step as Step>::COLS;
@@ -129,32 +145,47 @@ macro_rules! unpack_blocks32 {
             unsafe fn header(&self) {}
 
             #[inline(always)]
-            unsafe fn scales(&self, _header: &(), _group: usize) -> [__m512; 4] {
+            unsafe fn scales(&self, _header: &(), $group: usize) -> [__m512; 4] {
+                let $this = self;
                 // SAFETY: the caller vouches for the instructions.
-                unsafe {
-                    let zero = _mm512_setzero_ps();
-                    [halves(&self.d[0]), halves(&self.d[1]), zero, zero]
-                }
+                unsafe { $scales }
             }
 
             $(
-                /// A file's minimum is added.
                 #[inline(always)]
-                unsafe fn mins(&self, _header: &(), _group: usize) -> [__m512; 2] {
+                unsafe fn mins(&self, _header: &(), $group: usize) -> [__m512; 2] {
+                    let $this = self;
                     // SAFETY: the caller vouches for the instructions.
-                    unsafe {
-                        [minus_halves(&self.$mins[0]), minus_halves(&self.$mins[1])]
-                    }
+                    unsafe { $mins }
                 }
             )?
 
             #[inline(always)]
-            unsafe fn vector(&self, _group: usize, $c: usize) -> __m512i {
+            unsafe fn vector(&self, $group: usize, $c: usize) -> __m512i {
                 let $this = self;
                 // SAFETY: the caller vouches for the instructions.
                 unsafe { $vector }
             }
         }
+    };
+}
+pub(super) use unpack;
+
+/// Two scales of a group, and nothing behind them.
+#[inline(always)]
+pub(super) unsafe fn pair(first: __m512, second: __m512) -> [__m512; 4] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe { [first, second, _mm512_setzero_ps(), _mm512_setzero_ps()] }
+}
+
+/// Steps of two 32-blocks. A file's minimum is added.
+macro_rules! unpack_blocks32 {
+    ($step:ty, |$this:ident, $c:ident| $vector:expr $(, mins: $mins:ident)?) => {
+        unpack!($step, |$this, group, $c| {
+            scales: pair(halves(&$this.d[0]), halves(&$this.d[1])),
+            $(mins: [minus_halves(&$this.$mins[0]), minus_halves(&$this.$mins[1])],)?
+            vector: $vector,
+        });
     };
 }
 
@@ -227,7 +258,7 @@ macro_rules! unpack_affine {
                 // SAFETY: the caller vouches for the instructions.
                 unsafe {
                     let [first, second] = affine_scales(&self.affine.d, &header.scales, group);
-                    [first, second, _mm512_setzero_ps(), _mm512_setzero_ps()]
+                    pair(first, second)
                 }
             }
 
@@ -263,39 +294,25 @@ unsafe fn signed_scale(d: __m512, bytes: &[u8; TILE_ROWS]) -> __m512 {
     }
 }
 
-impl Unpack for StepQ6K {
-    type Source = StepQ6K;
-    const COLS: usize = <StepQ6K as Step>::COLS;
-    type Header = ();
-
-    #[inline(always)]
-    unsafe fn header(&self) {}
-
-    #[inline(always)]
-    unsafe fn scales(&self, _header: &(), group: usize) -> [__m512; 4] {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe {
-            let d = halves(&self.d);
-            let scales: &[[u8; 16]; 4] = bytemuck::cast_ref(&self.groups[group].scales);
-            [
-                signed_scale(d, &scales[0]),
-                signed_scale(d, &scales[1]),
-                signed_scale(d, &scales[2]),
-                signed_scale(d, &scales[3]),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn vector(&self, group: usize, c: usize) -> __m512i {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe {
-            let bits = &self.groups[group];
-            let high = shift_left(load(&bits.high[c % 4]), 4 - 2 * (c / 4) as i32);
-            or_masked(nibble(&bits.nibbles, c), high, 0x30)
-        }
+/// The four scales of a group of Q6_K, 16 columns each.
+#[inline(always)]
+unsafe fn signed_scales(d: &HalfLanes, bytes: &[[u8; TILE_ROWS]; 4]) -> [__m512; 4] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let d = halves(d);
+        [
+            signed_scale(d, &bytes[0]),
+            signed_scale(d, &bytes[1]),
+            signed_scale(d, &bytes[2]),
+            signed_scale(d, &bytes[3]),
+        ]
     }
 }
+
+unpack!(StepQ6K, |this, group, c| {
+    scales: signed_scales(&this.d, bytemuck::cast_ref(&this.groups[group].scales)),
+    vector: six_bits(&this.groups[group].nibbles, &this.groups[group].high, c),
+});
 
 /// A group of Q6_K that was expanded beforehand.
 #[derive(Clone, Copy)]

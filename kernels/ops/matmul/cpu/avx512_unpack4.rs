@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx512_unpack::{Unpack, halves, nibble, sixteen_bytes};
+use super::avx512_unpack::{Unpack, halves, nibble, pair, sixteen_bytes, unpack};
 use crate::cpu::tiles::*;
 
 /// `2^(e − 128)` of each exponent; NaN for 255.
@@ -28,94 +28,29 @@ unsafe fn minima(d: __m512, zero: &[u8; TILE_ROWS]) -> __m512 {
     }
 }
 
-impl Unpack for StepMxfp4 {
-    type Source = StepMxfp4;
-    const COLS: usize = <StepMxfp4 as Step>::COLS;
-    type Header = ();
-
-    #[inline(always)]
-    unsafe fn header(&self) {}
-
-    #[inline(always)]
-    unsafe fn scales(&self, _header: &(), group: usize) -> [__m512; 4] {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe {
-            let zero = _mm512_setzero_ps();
-            let (first, second) = (&self.e[2 * group], &self.e[2 * group + 1]);
-            [exponents(first), exponents(second), zero, zero]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn vector(&self, group: usize, c: usize) -> __m512i {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe {
-            let table = _mm512_broadcast_i32x4(sixteen_bytes(&FP4_TABLE));
-            _mm512_shuffle_epi8(table, nibble(&self.nibbles[group], c))
-        }
-    }
+/// The number that each four bits stand for.
+#[inline(always)]
+unsafe fn fp4(nibbles: __m512i) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(sixteen_bytes(&FP4_TABLE)), nibbles) }
 }
 
-impl Unpack for StepInt4G32 {
-    type Source = StepInt4G32;
-    const COLS: usize = <StepInt4G32 as Step>::COLS;
-    type Header = ();
+unpack!(StepMxfp4, |this, group, c| {
+    scales: pair(exponents(&this.e[2 * group]), exponents(&this.e[2 * group + 1])),
+    vector: fp4(nibble(&this.nibbles[group], c)),
+});
 
-    #[inline(always)]
-    unsafe fn header(&self) {}
+unpack!(StepInt4G32, |this, group, c| {
+    scales: pair(halves(&this.d[2 * group]), halves(&this.d[2 * group + 1])),
+    mins: [
+        minima(halves(&this.d[2 * group]), &this.zero[2 * group]),
+        minima(halves(&this.d[2 * group + 1]), &this.zero[2 * group + 1]),
+    ],
+    vector: nibble(&this.nibbles[group], c),
+});
 
-    #[inline(always)]
-    unsafe fn scales(&self, _header: &(), group: usize) -> [__m512; 4] {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe {
-            let zero = _mm512_setzero_ps();
-            let (first, second) = (&self.d[2 * group], &self.d[2 * group + 1]);
-            [halves(first), halves(second), zero, zero]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn mins(&self, _header: &(), group: usize) -> [__m512; 2] {
-        let (first, second) = (2 * group, 2 * group + 1);
-        // SAFETY: the caller vouches for the instructions.
-        unsafe {
-            [
-                minima(halves(&self.d[first]), &self.zero[first]),
-                minima(halves(&self.d[second]), &self.zero[second]),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn vector(&self, group: usize, c: usize) -> __m512i {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { nibble(&self.nibbles[group], c) }
-    }
-}
-
-impl Unpack for StepInt4G128 {
-    type Source = StepInt4G128;
-    const COLS: usize = <StepInt4G128 as Step>::COLS;
-    type Header = ();
-
-    #[inline(always)]
-    unsafe fn header(&self) {}
-
-    #[inline(always)]
-    unsafe fn scales(&self, _header: &(), _group: usize) -> [__m512; 4] {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { [halves(&self.d); 4] }
-    }
-
-    #[inline(always)]
-    unsafe fn mins(&self, _header: &(), _group: usize) -> [__m512; 2] {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { [minima(halves(&self.d), &self.zero); 2] }
-    }
-
-    #[inline(always)]
-    unsafe fn vector(&self, group: usize, c: usize) -> __m512i {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { nibble(&self.nibbles[group], c) }
-    }
-}
+unpack!(StepInt4G128, |this, group, c| {
+    scales: [halves(&this.d); 4],
+    mins: [minima(halves(&this.d), &this.zero); 2],
+    vector: nibble(&this.nibbles[group], c),
+});
