@@ -24,6 +24,7 @@ use crate::decode::{DecodeShape, HostDecoder};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::{self, Attention},
+    check_download,
     embed::{self, Embed},
     gated::{self, Gated},
     logits::{self, Logits},
@@ -121,21 +122,9 @@ impl Backend for Cpu {
     }
 
     fn download(&self, buffer: &Buffer, range: Range<usize>, out: &mut [f32]) -> Result<()> {
-        let shape_error = || Error::Shape {
-            op: "download",
-            detail: format!(
-                "values {range:?} of {} do not fit {} values",
-                <[f32]>::len(buffer),
-                out.len()
-            ),
-        };
-        match buffer.get(range.clone()) {
-            Some(values) if values.len() == out.len() => {
-                out.copy_from_slice(values);
-                Ok(())
-            }
-            _ => Err(shape_error()),
-        }
+        check_download(buffer, &range, out.len())?;
+        out.copy_from_slice(&buffer[range]);
+        Ok(())
     }
 
     fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<Matrix> {

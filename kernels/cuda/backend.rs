@@ -14,14 +14,13 @@ use super::kv::{self, KvCache, KvType};
 use super::matrix::Matrix;
 use super::queue::Queue;
 use super::staging::Staging;
-use crate::backend::{
-    ActivationRounding, Array, Backend, KvRounding, KvShape, MatrixSource, RouteShape,
-};
+use crate::backend::{ActivationRounding, Backend, KvRounding, KvShape, MatrixSource, RouteShape};
 use crate::decode::DecodeShape;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::moe_route::cuda::Routes;
 use crate::ops::{
     attention::{self, Attention},
+    check_download,
     embed::{self, Embed},
     gated::{self, Gated},
     logits::{self, Logits},
@@ -153,16 +152,7 @@ impl Backend for Cuda {
     }
 
     fn download(&self, buffer: &Buffer, range: Range<usize>, out: &mut [f32]) -> Result<()> {
-        if range.len() != out.len() || range.end > Array::len(buffer) || range.start > range.end {
-            return Err(Error::Shape {
-                op: "download",
-                detail: format!(
-                    "values {range:?} of {} do not fit {} values",
-                    Array::len(buffer),
-                    out.len()
-                ),
-            });
-        }
+        check_download(buffer, &range, out.len())?;
         buffer.0.read(&self.device, range.start, out)
     }
 

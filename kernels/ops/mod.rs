@@ -18,6 +18,8 @@ pub mod rms_norm;
 pub mod rope_append;
 pub mod sample;
 
+use std::ops::Range;
+
 use crate::backend::Array;
 use crate::error::{Error, Result};
 
@@ -40,6 +42,21 @@ pub(crate) fn check_room(
             op,
             format!("{name} has {} values, too few for {dims:?}", array.len()),
         )),
+    }
+}
+
+/// That `range` of `array` is there and fills `n_out` values.
+pub(crate) fn check_download(array: &impl Array, range: &Range<usize>, n_out: usize) -> Result<()> {
+    let is_there = range.start <= range.end && range.end <= array.len();
+    match is_there && range.len() == n_out {
+        true => Ok(()),
+        false => {
+            let n = array.len();
+            Err(shape_error(
+                "download",
+                format!("values {range:?} of {n} do not fit {n_out} values"),
+            ))
+        }
     }
 }
 

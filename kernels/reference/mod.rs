@@ -15,6 +15,7 @@ use crate::decode::{DecodeShape, HostDecoder};
 use crate::error::{Error, Result};
 use crate::ops::{
     attention::{self, Attention},
+    check_download,
     embed::{self, Embed},
     gated::{self, Gated},
     logits::{self, Logits},
@@ -111,20 +112,9 @@ impl Backend for Reference {
     }
 
     fn download(&self, buffer: &Vec<f32>, range: Range<usize>, out: &mut [f32]) -> Result<()> {
-        match buffer.get(range.clone()) {
-            Some(values) if values.len() == out.len() => {
-                out.copy_from_slice(values);
-                Ok(())
-            }
-            _ => Err(Error::Shape {
-                op: "download",
-                detail: format!(
-                    "values {range:?} of {} do not fill {} values",
-                    buffer.len(),
-                    out.len()
-                ),
-            }),
-        }
+        check_download(buffer, &range, out.len())?;
+        out.copy_from_slice(&buffer[range]);
+        Ok(())
     }
 
     fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<Matrix> {
