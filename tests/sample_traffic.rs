@@ -50,12 +50,7 @@ fn wide_bytes(launch: &LaunchCounters) -> u64 {
 /// Sets of parameters and the passes over the vocabulary that each needs without a list of the
 /// most probable tokens.
 fn sets() -> Vec<(SamplingParams, u64)> {
-    let plain = SamplingParams {
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        ..SamplingParams::default()
-    };
+    let plain = SamplingParams::plain(SamplingParams::default().temperature);
     let top_k = |top_k| SamplingParams {
         top_k,
         ..plain.clone()

@@ -2,6 +2,8 @@
 //! reference: the same token, the same bits of its log-probability, the same list, the same
 //! error; in one call, and step by step with everything on the device.
 
+#[path = "../../kernels/ops/sample/tests/inputs.rs"]
+mod inputs;
 mod rows;
 mod steps;
 
@@ -17,34 +19,6 @@ fn device(schedule: usize) -> (Emulator, Cuda) {
     let (order, copies) = SCHEDULES[schedule % SCHEDULES.len()];
     emulator.set_schedule(order, copies);
     (emulator, Cuda::open(0).unwrap())
-}
-
-/// A uniform number in 0..1 for each `(stream, i)`.
-fn uniform(stream: u64, i: u64) -> f32 {
-    (noise(stream, i) >> 40) as f32 / (1 << 24) as f32
-}
-
-/// A row of roughly normal logits in steps of `1 / levels`, a share of them −inf, one never.
-fn row(stream: u64, vocab: usize, spread: f32, levels: f32, forbidden: f32) -> Vec<f32> {
-    let normal = |i: u64| (0..4).map(|k| uniform(stream, 4 * i + k)).sum::<f32>() - 2.0;
-    let logit = |i: u64| match uniform(!stream, i) < forbidden {
-        true => f32::NEG_INFINITY,
-        false => (normal(i) * spread * levels).round() / levels,
-    };
-    let mut row: Vec<f32> = (0..vocab as u64).map(logit).collect();
-    row[(stream % vocab as u64) as usize] = 0.25;
-    row
-}
-
-/// Nothing but the temperature.
-fn plain(temperature: f32) -> SamplingParams {
-    SamplingParams {
-        temperature,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        ..SamplingParams::default()
-    }
 }
 
 /// A token, the bits of its log-probability and those of the list; or the error's sentence.

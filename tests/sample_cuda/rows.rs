@@ -7,7 +7,8 @@ use onward_kernels::ops::sample::{Sample, SampleRow, SamplingParams};
 use onward_kernels::{Backend, Cpu, Reference};
 use proptest::prelude::*;
 
-use crate::{Bits, bits, device, plain, row, uniform};
+use crate::inputs::{mask, params, row, uniform};
+use crate::{Bits, bits, device};
 
 fn on<B: Backend>(
     backend: &B,
@@ -40,53 +41,13 @@ fn assert_equal(cuda: &Cuda, logits: &[f32], vocab: usize, rows: &[SampleRow<'_>
     assert_eq!(expected, on(&Reference::new(), logits, vocab, rows, n_top));
 }
 
-fn params() -> impl Strategy<Value = SamplingParams> {
-    let share = || {
-        prop_oneof![
-            Just(0.0f32),
-            Just(1.0),
-            0.0f32..1.0,
-            0.9f32..1.0,
-            0.0f32..0.01,
-            Just(0.999_999_94)
-        ]
-    };
-    let top_k = prop_oneof![Just(0usize), Just(1), 0usize..100, 0usize..20_000];
-    let temperature = prop_oneof![
-        Just(0.0f32),
-        Just(1.0),
-        0.01f32..3.0,
-        Just(1e-40),
-        Just(1e30)
-    ];
-    let penalties = prop_oneof![
-        Just((1.0f32, 0.0f32, 0.0f32)),
-        (0.5f32..2.0, -1f32..1.0, -1f32..1.0)
-    ];
-    let min_p = prop_oneof![Just(0.0f32), 0.0f32..0.3, Just(1e-12), Just(1.0)];
-    let biases = prop_oneof![
+/// None, some that add up, one that forbids.
+fn biases() -> impl Strategy<Value = Vec<(u32, f32)>> {
+    prop_oneof![
         Just(vec![]),
         Just(vec![(0, 0.5), (0, 0.1), (0, -0.7)]),
         Just(vec![(0, f32::NEG_INFINITY), (0, 1.0)])
-    ];
-    let last_n = prop_oneof![0usize..20, Just(usize::MAX)];
-    let cuts = (temperature, top_k, share(), min_p);
-    (cuts, penalties, biases, last_n, any::<u64>()).prop_map(
-        |((temperature, top_k, top_p, min_p), penalties, logit_bias, repeat_last_n, seed)| {
-            SamplingParams {
-                temperature,
-                top_k,
-                top_p,
-                min_p,
-                repeat_penalty: penalties.0,
-                frequency_penalty: penalties.1,
-                presence_penalty: penalties.2,
-                repeat_last_n,
-                logit_bias,
-                seed,
-            }
-        },
-    )
+    ]
 }
 
 proptest! {
@@ -100,7 +61,7 @@ proptest! {
         spread in 0.01f32..8.0,
         levels in prop_oneof![Just(0.25f32), Just(1.0), Just(1024.0), Just(65_536.0)],
         forbidden in prop_oneof![Just(0.0f32), 0.0f32..0.99],
-        params in prop::collection::vec(params(), 1..6),
+        params in prop::collection::vec(params(biases()), 1..6),
         n_top in prop_oneof![Just(0usize), 1usize..6, Just(100)],
         schedule: usize,
     ) {
@@ -110,11 +71,7 @@ proptest! {
         for i in 0..params.len() as u64 {
             let stream = stream ^ i;
             logits.extend(row(stream, vocab, spread, levels, forbidden));
-            let words = 0..vocab.div_ceil(32) as u64;
-            let mut mask: Vec<u32> = words.map(|w| noise(stream, 99 + w) as u32).collect();
-            let open = (stream % vocab as u64) as usize;
-            mask[open / 32] |= 1 << (open % 32);
-            masks.push((i % 2 == 1).then_some(mask));
+            masks.push((i % 2 == 1).then(|| mask(stream, vocab)));
         }
         let history: Vec<u32> = (0..30).map(|i| (noise(stream, i) % vocab as u64) as u32).collect();
         let rows: Vec<SampleRow<'_>> = (params.iter().zip(&masks).enumerate())
@@ -134,29 +91,29 @@ proptest! {
 fn large_vocabularies_draw_the_same_tokens() {
     let nucleus = |top_p| SamplingParams {
         top_p,
-        ..plain(0.8)
+        ..SamplingParams::plain(0.8)
     };
     let both = |top_k, top_p| SamplingParams {
         top_k,
         top_p,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let (_, cuda) = device(2);
     for vocab in [151_936, 1 << 20] {
         let params = [
             SamplingParams::default(),
-            plain(1.0),
+            SamplingParams::plain(1.0),
             nucleus(0.95),
             nucleus(0.999_999_94),
             both(30_000, 0.7),
             both(vocab - 1, 0.9999),
             SamplingParams {
                 top_k: vocab / 3,
-                ..plain(3.0)
+                ..SamplingParams::plain(3.0)
             },
             SamplingParams {
                 min_p: 0.02,
-                ..plain(1.5)
+                ..SamplingParams::plain(1.5)
             },
         ];
         for (levels, spread) in [(2.0, 0.3), (65_536.0, 3.0)] {
@@ -183,7 +140,7 @@ fn cuts_that_fall_between_two_tokens_are_exact() {
     let both = |top_k, top_p| SamplingParams {
         top_k,
         top_p,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let (_, cuda) = device(1);
     for vocab in [16, 16_384] {
@@ -233,7 +190,7 @@ fn adjusted_logits_have_the_bits_of_the_cpu() {
             frequency_penalty: frequency,
             presence_penalty: presence,
             logit_bias: vec![(1, first), (1, second)],
-            ..plain(0.0)
+            ..SamplingParams::plain(0.0)
         };
         let repeated = match logit > 0.0 {
             true => logit / repeat,
@@ -263,20 +220,20 @@ fn rows_that_cannot_be_drawn_say_what_the_cpu_says() {
     const VOCAB: usize = BROKEN_VOCAB;
     let bias = |logit_bias| SamplingParams {
         logit_bias,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let penalty = SamplingParams {
         presence_penalty: 1.0,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let sound = SamplingParams::default();
     let invalid = SamplingParams {
         top_p: 2.0,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let overflow = SamplingParams {
         repeat_penalty: 1e-30,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let beyond = bias(vec![(9000, 1.0)]);
     let huge = bias(vec![(8500, f32::MAX)]);

@@ -8,7 +8,8 @@ use onward_kernels::ops::sample::cuda::{SampleShape, SampleState};
 use onward_kernels::ops::sample::{SampleRow, Sampler, SamplingParams, log_softmax_top};
 use onward_kernels::{Backend, Error};
 
-use crate::{Bits, bits, device, plain, row};
+use crate::inputs::row;
+use crate::{Bits, bits, device};
 
 const VOCAB: usize = 9000;
 const N_STEPS: usize = 20;
@@ -132,7 +133,7 @@ fn sequences() -> Vec<Sequence> {
                     top_p: 0.9,
                     presence_penalty: 2.0,
                     repeat_last_n: 6,
-                    ..plain(1.2)
+                    ..SamplingParams::plain(1.2)
                 },
                 N_STEPS,
             )
@@ -140,7 +141,7 @@ fn sequences() -> Vec<Sequence> {
         sequence(
             SamplingParams {
                 seed: 3,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             N_STEPS,
         ),
@@ -149,7 +150,7 @@ fn sequences() -> Vec<Sequence> {
                 top_k: 9,
                 min_p: 0.3,
                 seed: 9,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             7,
         ),

@@ -80,46 +80,35 @@ pub(crate) fn all() -> Vec<SampleCase> {
     cases
 }
 
-/// Nothing but the temperature.
-fn plain(temperature: f32) -> SamplingParams {
-    SamplingParams {
-        temperature,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        ..SamplingParams::default()
-    }
-}
-
 /// Each parameter alone, at its ends and together with the others.
 fn parameters(vocab: usize) -> Vec<SamplingParams> {
     let top_k = |top_k| SamplingParams {
         top_k,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let top_p = |top_p| SamplingParams {
         top_p,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let min_p = |min_p| SamplingParams {
         min_p,
-        ..plain(0.7)
+        ..SamplingParams::plain(0.7)
     };
     let both = |top_k, top_p| SamplingParams {
         top_k,
         top_p,
-        ..plain(1.3)
+        ..SamplingParams::plain(1.3)
     };
     vec![
         SamplingParams::default(),
         SamplingParams::greedy(),
-        plain(1.0),
+        SamplingParams::plain(1.0),
         top_k(40),
         top_p(0.95),
         both(vocab / 2 + 1, 0.9),
         min_p(0.05),
-        plain(1e-3),
-        plain(100.0),
+        SamplingParams::plain(1e-3),
+        SamplingParams::plain(100.0),
         top_k(1),
         top_k(vocab),
         top_k(vocab.saturating_sub(1)),
@@ -131,7 +120,7 @@ fn parameters(vocab: usize) -> Vec<SamplingParams> {
         both(20, 0.999),
         SamplingParams {
             repeat_penalty: 1.3,
-            ..plain(0.8)
+            ..SamplingParams::plain(0.8)
         },
         SamplingParams {
             frequency_penalty: 0.7,

@@ -57,6 +57,17 @@ impl SamplingParams {
         }
     }
 
+    /// Draws from the whole distribution at `temperature`: nothing is cut off or penalised.
+    pub fn plain(temperature: f32) -> Self {
+        SamplingParams {
+            temperature,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            ..SamplingParams::default()
+        }
+    }
+
     /// Whether every parameter is in its range.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::inputs::{mask, params, row};
 use super::*;
 use crate::ops::sample::fixed::{WEIGHT_ONE, share_of};
 
@@ -32,69 +33,6 @@ fn check(logits: &[f32], params: &SamplingParams, history: &[u32], allowed: Opti
     }
 }
 
-/// Rows of a few levels only, so that ties are everywhere, or of many.
-fn row(stream: u64, n_vocab: usize, spread: f32, levels: f32, forbidden: f32) -> Vec<f32> {
-    let mut row = normal_row(stream, n_vocab, spread);
-    for (i, logit) in row.iter_mut().enumerate() {
-        *logit = (*logit * levels).round() / levels;
-        if uniform(!stream, i as u64) < forbidden {
-            *logit = f32::NEG_INFINITY;
-        }
-    }
-    row[(stream % n_vocab as u64) as usize] = 0.25;
-    row
-}
-
-fn params() -> impl Strategy<Value = SamplingParams> {
-    let share = || {
-        prop_oneof![
-            Just(0.0f32),
-            Just(1.0),
-            0.0f32..1.0,
-            0.9f32..1.0,
-            0.0f32..0.01
-        ]
-    };
-    let top_k = prop_oneof![Just(0usize), Just(1), 0usize..100, 0usize..5000];
-    let temperature = prop_oneof![
-        Just(0.0f32),
-        Just(1.0),
-        0.01f32..3.0,
-        Just(1e-40),
-        Just(1e30)
-    ];
-    let penalties = prop_oneof![
-        Just((1.0f32, 0.0f32, 0.0f32)),
-        (0.5f32..2.0, -1f32..1.0, -1f32..1.0)
-    ];
-    let min_p = prop_oneof![Just(0.0f32), 0.0f32..0.3, Just(1e-12), Just(1.0)];
-    (
-        temperature,
-        top_k,
-        share(),
-        min_p,
-        penalties,
-        any::<u64>(),
-        0usize..20,
-    )
-        .prop_map(
-            |(temperature, top_k, top_p, min_p, (repeat, frequency, presence), seed, last)| {
-                SamplingParams {
-                    temperature,
-                    top_k,
-                    top_p,
-                    min_p,
-                    repeat_penalty: repeat,
-                    repeat_last_n: last,
-                    frequency_penalty: frequency,
-                    presence_penalty: presence,
-                    logit_bias: vec![(0, 0.5), (0, 0.25)],
-                    seed,
-                }
-            },
-        )
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
@@ -104,19 +42,12 @@ proptest! {
         spread in 0.01f32..8.0,
         levels in prop_oneof![Just(0.25f32), Just(1.0), Just(1024.0)],
         forbidden in prop_oneof![Just(0.0f32), 0.0f32..0.99],
-        params in params(),
-        with_bias: bool,
+        params in params(prop_oneof![Just(vec![]), Just(vec![(0, 0.5), (0, 0.25)])]),
     ) {
         let logits = row(stream, n_vocab, spread, levels, forbidden);
-        let mut params = params;
-        if !with_bias {
-            params.logit_bias.clear();
-        }
         let history: Vec<u32> = (0..30).map(|i| (noise(stream, i) % n_vocab as u64) as u32).collect();
         check(&logits, &params, &history, None);
-        let mut mask: Vec<u32> = (0..n_vocab.div_ceil(32)).map(|i| noise(stream, 99 + i as u64) as u32).collect();
-        let open = (stream % n_vocab as u64) as usize;
-        mask[open / 32] |= 1 << (open % 32);
+        let mask = mask(stream, n_vocab);
         check(&logits, &params, &history, Some(&mask));
     }
 }
@@ -125,16 +56,16 @@ proptest! {
 fn large_vocabularies_agree() {
     let nucleus = SamplingParams {
         top_p: 0.95,
-        ..plain(0.8)
+        ..SamplingParams::plain(0.8)
     };
     let sets = [
         SamplingParams::default(),
-        plain(1.0),
-        plain(0.7),
+        SamplingParams::plain(1.0),
+        SamplingParams::plain(0.7),
         nucleus.clone(),
         SamplingParams {
             min_p: 0.05,
-            ..plain(1.3)
+            ..SamplingParams::plain(1.3)
         },
         SamplingParams {
             min_p: 0.001,
@@ -166,7 +97,7 @@ fn ties_at_the_edge_of_the_nucleus_go_to_the_lowest_ids() {
     let logits = [1.0f32; 10];
     let half = SamplingParams {
         top_p: 0.5,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let kept = cut(&logits, &half, &[], None).unwrap().kept;
     assert_eq!(
@@ -193,11 +124,11 @@ fn only_the_most_probable_is_left_by_top_p_0_top_k_1_and_min_p_1() {
         SamplingParams::greedy(),
         SamplingParams {
             top_p: 0.0,
-            ..plain(1.0)
+            ..SamplingParams::plain(1.0)
         },
         SamplingParams {
             top_k: 1,
-            ..plain(1.0)
+            ..SamplingParams::plain(1.0)
         },
     ];
     let mut sampler = Sampler::new();
@@ -211,7 +142,7 @@ fn only_the_most_probable_is_left_by_top_p_0_top_k_1_and_min_p_1() {
     }
     let equals = SamplingParams {
         min_p: 1.0,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let kept = cut(&logits, &equals, &[], None).unwrap().kept;
     assert_eq!(kept, [(300, 0.5), (700, 0.5)]);
@@ -237,7 +168,7 @@ fn log_probabilities_match_an_f64_softmax() {
             assert!((log_probability(&logits, token).unwrap() - exact(token)).abs() < 3e-7);
         }
         let drawn = Sampler::new()
-            .sample(&logits, &plain(2.0), &[], 5, None, 3)
+            .sample(&logits, &SamplingParams::plain(2.0), &[], 5, None, 3)
             .unwrap();
         assert!((f64::from(drawn.logprob) - exact(drawn.token)).abs() < 2e-6);
         assert_eq!(drawn.top, top[..n_vocab.min(3)]);
@@ -251,7 +182,7 @@ fn instruction_sets_draw_the_same_tokens() {
     for position in 0..100 {
         let mut drawn = samplers.iter_mut().map(|sampler| {
             sampler
-                .sample(&logits, &plain(1.5), &[], position, None, 5)
+                .sample(&logits, &SamplingParams::plain(1.5), &[], position, None, 5)
                 .unwrap()
         });
         let first = drawn.next().unwrap();

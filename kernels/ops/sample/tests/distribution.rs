@@ -80,29 +80,29 @@ fn parameter_sets() -> Vec<SamplingParams> {
         presence_penalty: 0.7,
         repeat_last_n: 6,
         logit_bias: vec![(4, 1.5), (9, f32::NEG_INFINITY)],
-        ..plain(0.9)
+        ..SamplingParams::plain(0.9)
     };
     vec![
-        plain(1.0),
-        plain(0.6),
-        plain(1.7),
+        SamplingParams::plain(1.0),
+        SamplingParams::plain(0.6),
+        SamplingParams::plain(1.7),
         SamplingParams {
             top_k: 7,
-            ..plain(1.2)
+            ..SamplingParams::plain(1.2)
         },
         SamplingParams {
             top_p: 0.8,
-            ..plain(0.9)
+            ..SamplingParams::plain(0.9)
         },
         SamplingParams {
             min_p: 0.1,
-            ..plain(1.1)
+            ..SamplingParams::plain(1.1)
         },
         SamplingParams {
             top_k: 25,
             top_p: 0.9,
             min_p: 0.02,
-            ..plain(1.4)
+            ..SamplingParams::plain(1.4)
         },
         penalised,
     ]
@@ -161,7 +161,10 @@ fn the_cut_reports_the_analytic_probabilities() {
 fn seeds_and_positions_decide_and_nothing_else() {
     let logits = normal_row(9, 500, 1.0);
     let draw = |sampler: &mut Sampler, seed, position| {
-        let params = SamplingParams { seed, ..plain(1.0) };
+        let params = SamplingParams {
+            seed,
+            ..SamplingParams::plain(1.0)
+        };
         sampler
             .sample(&logits, &params, &[], position, None, 0)
             .unwrap()

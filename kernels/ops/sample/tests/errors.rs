@@ -47,77 +47,77 @@ fn parameters_outside_their_range_are_named() {
         (
             SamplingParams {
                 temperature: -0.1,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "temperature -0.1",
         ),
         (
             SamplingParams {
                 temperature: f32::NAN,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "temperature NaN",
         ),
         (
             SamplingParams {
                 temperature: f32::INFINITY,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "temperature inf",
         ),
         (
             SamplingParams {
                 top_p: 1.5,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "top-p 1.5",
         ),
         (
             SamplingParams {
                 top_p: f32::NAN,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "top-p NaN",
         ),
         (
             SamplingParams {
                 min_p: -1.0,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "min-p -1",
         ),
         (
             SamplingParams {
                 repeat_penalty: 0.0,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "repeat-penalty 0",
         ),
         (
             SamplingParams {
                 frequency_penalty: f32::NAN,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "frequency-penalty NaN",
         ),
         (
             SamplingParams {
                 presence_penalty: f32::INFINITY,
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "presence-penalty inf",
         ),
         (
             SamplingParams {
                 logit_bias: vec![(1, f32::NAN)],
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "logit-bias NaN of token 1",
         ),
         (
             SamplingParams {
                 logit_bias: vec![(1, f32::INFINITY)],
-                ..plain(1.0)
+                ..SamplingParams::plain(1.0)
             },
             "logit-bias inf",
         ),
@@ -135,7 +135,7 @@ fn parameters_outside_their_range_are_named() {
 fn ids_beyond_the_vocabulary_are_named() {
     let biased = SamplingParams {
         logit_bias: vec![(7, 1.0)],
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     assert_eq!(
         message(&[0.0, 1.0], &biased),
@@ -143,7 +143,7 @@ fn ids_beyond_the_vocabulary_are_named() {
     );
     let penalised = SamplingParams {
         presence_penalty: 1.0,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let error = Sampler::new()
         .sample(&[0.0], &penalised, &[0, 5], 0, None, 0)
@@ -153,7 +153,14 @@ fn ids_beyond_the_vocabulary_are_named() {
         "sample: the history holds token 5, but a row has 1 logits"
     );
     let error = Sampler::new()
-        .sample(&[0.0; 33], &plain(1.0), &[], 0, Some(&[1]), 0)
+        .sample(
+            &[0.0; 33],
+            &SamplingParams::plain(1.0),
+            &[],
+            0,
+            Some(&[1]),
+            0,
+        )
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -166,7 +173,7 @@ fn ids_beyond_the_vocabulary_are_named() {
 fn nothing_left_to_draw_is_an_error() {
     let forbidden = SamplingParams {
         logit_bias: vec![(0, f32::NEG_INFINITY), (1, f32::NEG_INFINITY)],
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let message_of_bias = message(&[3.0, 4.0], &forbidden);
     assert!(
@@ -174,19 +181,26 @@ fn nothing_left_to_draw_is_an_error() {
         "{message_of_bias}"
     );
     assert_eq!(
-        message(&[f32::NEG_INFINITY; 2], &plain(1.0)),
+        message(&[f32::NEG_INFINITY; 2], &SamplingParams::plain(1.0)),
         message_of_bias
     );
-    let masked = Sampler::new().sample(&[3.0, 4.0], &plain(0.0), &[], 0, Some(&[0]), 0);
+    let masked = Sampler::new().sample(
+        &[3.0, 4.0],
+        &SamplingParams::plain(0.0),
+        &[],
+        0,
+        Some(&[0]),
+        0,
+    );
     assert_eq!(masked.unwrap_err().to_string(), message_of_bias);
-    assert!(message(&[], &plain(1.0)).contains("no logits"));
+    assert!(message(&[], &SamplingParams::plain(1.0)).contains("no logits"));
 }
 
 #[test]
 fn biases_that_overflow_are_not_blamed_on_the_model() {
     let huge = SamplingParams {
         logit_bias: vec![(1, f32::MAX)],
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     assert_eq!(
         message(&[0.0, f32::MAX], &huge),
@@ -199,7 +213,7 @@ fn a_vocabulary_of_one_token_works() {
     for params in [
         SamplingParams::default(),
         SamplingParams::greedy(),
-        plain(1.0),
+        SamplingParams::plain(1.0),
     ] {
         let drawn = sample(&[-3.5], &params).unwrap();
         assert_eq!(
@@ -219,10 +233,10 @@ fn impossible_tokens_are_never_drawn() {
     logits[250] = -f32::MAX;
     for params in [
         SamplingParams::default(),
-        plain(5.0),
+        SamplingParams::plain(5.0),
         SamplingParams {
             top_k: 200,
-            ..plain(1.0)
+            ..SamplingParams::plain(1.0)
         },
     ] {
         for position in 0..100 {
@@ -240,7 +254,7 @@ fn impossible_tokens_are_never_drawn() {
 fn a_sampler_is_as_good_as_new_after_an_error() {
     let penalised = SamplingParams {
         frequency_penalty: 0.5,
-        ..plain(1.0)
+        ..SamplingParams::plain(1.0)
     };
     let logits = normal_row(1, 50, 1.0);
     let mut used = Sampler::new();
