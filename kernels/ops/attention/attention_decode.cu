@@ -37,9 +37,9 @@ DEVICE void write_state(const AttentionParams &params, const Lines &lines, const
         float *sums = params.sums + index * S::WIDTH;
 #pragma unroll
         for (unsigned i = 0; i < S::COLUMN_BLOCKS * 2; ++i) {
-            const unsigned block = i / 2 * S::COLUMN_WARPS + place.column_warp;
+            const unsigned block = S::column_block(place.column_warp, i / 2);
             if (block < S::K_STEPS) {
-                const float *pair = &state.sums[i / 2][i % 2][half * 2];
+                const float *pair = &state.sums[i][half * 2];
                 store_pack<2>(sums + block * 16 + i % 2 * 8 + place.pair * 2, Pack<float, 2>{{pair[0], pair[1]}});
             }
         }
@@ -56,8 +56,8 @@ DEVICE void write_output(const AttentionParams &params, const Lines &lines, cons
 #pragma unroll
     for (unsigned half = 0; half < 2; ++half) {
         const float inverse = 1.0f / state.line_total(half);
-        store_line<S>(params, lines, place, half, [&](unsigned i, unsigned block, unsigned j) {
-            return normalised(state.sums[i][block][half * 2 + j], inverse);
+        store_line<S>(params, lines, place, half, [&](unsigned i, unsigned j) {
+            return normalised(state.sums[i][half * 2 + j], inverse);
         });
     }
 }

@@ -38,6 +38,7 @@ struct Shape {
     static constexpr unsigned N_THREADS = WARP_LANES * LINE_WARPS_ * COLUMN_WARPS_;
 
     static constexpr unsigned CHUNKS = WIDTH / KV_CHUNK; // of a row of bf16
+    static constexpr unsigned PANEL_CHUNKS = kv_panel_chunks(CHUNKS);
     static constexpr unsigned K_STEPS = WIDTH / 16;      // of scores
     static constexpr unsigned SCORE_BLOCKS = 4 / COLUMN_WARPS;                            // of 8 positions
     static constexpr unsigned COLUMN_BLOCKS = (K_STEPS + COLUMN_WARPS - 1) / COLUMN_WARPS; // of 16 columns
@@ -53,17 +54,26 @@ struct Shape {
     static constexpr unsigned SCORE_STRIDE = KV_PAGE_TOKENS + 8;
 
     static_assert(WIDTH % 16 == 0 && 4 % COLUMN_WARPS == 0, "whole tensor core operands");
+
+    // Of the threads that compute: all.
+    DEVICE unsigned thread() { return threadIdx.x; }
+    DEVICE unsigned column_warp(unsigned warp) { return warp % COLUMN_WARPS; }
+    DEVICE unsigned first_line(unsigned warp) { return warp / COLUMN_WARPS * ATTENTION_LINES; }
+    // Which block of 16 columns a warp's block `i` is.
+    DEVICE unsigned column_block(unsigned column_warp, unsigned i) { return i * COLUMN_WARPS + column_warp; }
 };
 
 // A thread's place: lane 4 · line + pair of an accumulator, which holds lines `line` and
 // `line` + 8 of its warp's.
 template <class S>
 struct Place {
-    unsigned lane = threadIdx.x % WARP_LANES;
+    unsigned lane = S::thread() % WARP_LANES;
     unsigned line = lane / 4;
     unsigned pair = lane % 4;
-    unsigned column_warp = threadIdx.x / WARP_LANES % S::COLUMN_WARPS;
-    unsigned first_line = threadIdx.x / WARP_LANES / S::COLUMN_WARPS * ATTENTION_LINES; // of the block's
+    unsigned column_warp = S::column_warp(S::thread() / WARP_LANES);
+    unsigned first_line = S::first_line(S::thread() / WARP_LANES); // of the block's
+    // Of a page's positions, where warps share them out.
+    unsigned first_slot = column_warp * S::SCORE_BLOCKS * 8 % KV_PAGE_TOKENS;
 };
 
 // The block's shared memory.
@@ -91,15 +101,32 @@ DEVICE uint32_t pack_bf16(float low, float high) {
            __bfloat16_as_ushort(__float2bfloat16_rn(low));
 }
 
+// Chunk number `i` of `n_rows` rows, in an order in which neighbours lie in different banks: row by
+// row, where panels are as wide as all banks, else panel by panel.
+struct ChunkPlace {
+    unsigned row, chunk;
+};
+
+template <class S>
+DEVICE ChunkPlace nth_chunk(unsigned i, unsigned n_rows) {
+    if constexpr (S::PANEL_CHUNKS == 8) {
+        return {i / S::CHUNKS % n_rows, i % S::CHUNKS};
+    } else {
+        const unsigned row = i / S::PANEL_CHUNKS, panel = row / n_rows;
+        return {row % n_rows, panel * S::PANEL_CHUNKS + i % S::PANEL_CHUNKS};
+    }
+}
+
 // Rounds the block's queries to bf16 into shared memory; zeros where there is no line.
 template <class S>
 DEVICE void stage_queries(const AttentionParams &params, const Lines &lines, unsigned char *to) {
     const unsigned head_dim = params.kv.head_dim;
     const size_t row_width = static_cast<size_t>(params.n_heads + 2 * params.n_kv_heads) * head_dim;
     // Half a chunk at a time: 16 bytes of f32, so that neighbours read side by side.
-    for (unsigned i = threadIdx.x; i < 2 * S::N_LINES * S::CHUNKS; i += S::N_THREADS) {
-        const unsigned chunk = i / 2 % S::CHUNKS, half = i % 2, staged = i / 2 / S::CHUNKS;
-        const unsigned line = lines.first + staged;
+    for (unsigned i = S::thread(); i < 2 * S::N_LINES * S::CHUNKS; i += S::N_THREADS) {
+        const ChunkPlace at = nth_chunk<S>(i / 2, S::N_LINES);
+        const unsigned chunk = at.chunk, half = i % 2;
+        const unsigned line = lines.first + at.row;
         Pack<uint32_t, 2> words = {};
         if (line < lines.end && chunk * KV_CHUNK < head_dim) {
             const float *query = params.qkv + lines.batch_row(line) * row_width +
@@ -109,7 +136,7 @@ DEVICE void stage_queries(const AttentionParams &params, const Lines &lines, uns
             words = {{pack_bf16(values.lane[0], values.lane[1]),
                       pack_bf16(values.lane[2], values.lane[3])}};
         }
-        unsigned char *chunk_at = to + kv_chunk_offset(staged, chunk, S::CHUNKS);
+        unsigned char *chunk_at = to + kv_chunk_offset(at.row, chunk, S::CHUNKS, S::N_LINES);
         store_pack<2>(reinterpret_cast<uint32_t *>(chunk_at) + 2 * half, words);
     }
 }
@@ -118,8 +145,8 @@ DEVICE void stage_queries(const AttentionParams &params, const Lines &lines, uns
 // for the others: of them nothing may be known, and 0 · NaN is NaN.
 template <class S>
 DEVICE void start_copy(const unsigned char *stored, unsigned char *to, int first, int end) {
-    constexpr unsigned ROW_WORDS = S::WIDTH * (S::EIGHT_BIT ? 1 : 2) / 16;
-    constexpr unsigned WORDS = 2 * KV_PAGE_TOKENS * ROW_WORDS;
+    constexpr unsigned WORDS = 2 * KV_PAGE_TOKENS * S::WIDTH * (S::EIGHT_BIT ? 1 : 2) / 16;
+    constexpr unsigned ROW_WORDS = S::EIGHT_BIT ? S::WIDTH / 16 : S::PANEL_CHUNKS; // side by side
     const uint32_t shared = shared_address(to);
     for (unsigned i = threadIdx.x; i < WORDS; i += S::N_THREADS) {
         const int row = static_cast<int>(i / ROW_WORDS % KV_PAGE_TOKENS);
@@ -146,15 +173,19 @@ DEVICE uint32_t widen_pair(uint32_t bytes) {
 // Keys and values of a page of 8 bits to rows of bf16.
 template <class S>
 DEVICE void widen(const unsigned char *from, unsigned char *to) {
-    for (unsigned i = threadIdx.x; i < 2 * KV_PAGE_TOKENS * S::CHUNKS; i += S::N_THREADS) {
-        const auto bytes = load_pack<2>(reinterpret_cast<const uint32_t *>(from + i * KV_CHUNK));
+    constexpr unsigned N_CHUNKS = KV_PAGE_TOKENS * S::CHUNKS; // of keys, and of values
+    for (unsigned i = threadIdx.x; i < 2 * N_CHUNKS; i += S::N_THREADS) {
+        const unsigned values = i / N_CHUNKS;
+        const ChunkPlace at = nth_chunk<S>(i % N_CHUNKS, KV_PAGE_TOKENS);
+        const unsigned stored = values * N_CHUNKS + at.row * S::CHUNKS + at.chunk;
+        const auto bytes = load_pack<2>(reinterpret_cast<const uint32_t *>(from + stored * KV_CHUNK));
         Pack<uint32_t, 4> words;
 #pragma unroll
         for (unsigned k = 0; k < 4; ++k) {
             words.lane[k] = widen_pair(__byte_perm(bytes.lane[k / 2], 0, k % 2 == 0 ? 0x4140 : 0x4342));
         }
-        unsigned char *chunk = to + kv_chunk_offset(i / S::CHUNKS, i % S::CHUNKS, S::CHUNKS);
-        store_pack<4>(reinterpret_cast<uint32_t *>(chunk), words);
+        const unsigned chunk = values * (S::TILE_BYTES / 2) + kv_chunk_offset(at.row, at.chunk, S::CHUNKS);
+        store_pack<4>(reinterpret_cast<uint32_t *>(to + chunk), words);
     }
 }
 
@@ -162,14 +193,14 @@ DEVICE void widen(const unsigned char *from, unsigned char *to) {
 template <class S>
 DEVICE void load_queries(const Place<S> &place, uint32_t queries, unsigned step, uint32_t (&a)[4]) {
     const unsigned row = place.first_line + place.lane % 16;
-    ldmatrix_x4(a, queries + kv_chunk_offset(row, 2 * step + place.lane / 16, S::CHUNKS));
+    ldmatrix_x4(a, queries + kv_chunk_offset(row, 2 * step + place.lane / 16, S::CHUNKS, S::N_LINES));
 }
 
 // q·k of the warp's lines and its part of the positions, by k steps in their order.
 template <class S>
 DEVICE void multiply_keys(const Place<S> &place, uint32_t queries, uint32_t keys,
                           float (&products)[S::SCORE_BLOCKS][4]) {
-    const unsigned first_row = place.column_warp * S::SCORE_BLOCKS * 8 + place.lane % 8;
+    const unsigned first_row = place.first_slot + place.lane % 8;
 #pragma unroll
     for (unsigned step = 0; step + 1 < S::K_STEPS; step += 2) {
         uint32_t a[2][4];
@@ -197,27 +228,32 @@ DEVICE void multiply_keys(const Place<S> &place, uint32_t queries, uint32_t keys
     }
 }
 
+// The weights of 16 positions as operand A: an accumulator's lane holds what the operand's holds.
+DEVICE void pack_weights(const float (&weights)[4][4], unsigned step, uint32_t (&a)[4]) {
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+        const float *pair = &weights[2 * step + i / 2][i % 2 * 2];
+        a[i] = pack_bf16(pair[0], pair[1]);
+    }
+}
+
 // o += P · V for the warp's columns, by positions in their order.
 template <class S>
 DEVICE void add_values(const Place<S> &place, uint32_t values, const float (&weights)[4][4],
-                       float (&o)[S::COLUMN_BLOCKS][2][4]) {
+                      float (&o)[2 * S::COLUMN_BLOCKS][4]) {
 #pragma unroll
     for (unsigned step = 0; step < 2; ++step) {
         uint32_t a[4];
-#pragma unroll
-        for (unsigned i = 0; i < 4; ++i) {
-            const float *pair = &weights[2 * step + i / 2][i % 2 * 2];
-            a[i] = pack_bf16(pair[0], pair[1]);
-        }
+        pack_weights(weights, step, a);
         const unsigned row = step * 16 + place.lane % 16;
 #pragma unroll
         for (unsigned i = 0; i < S::COLUMN_BLOCKS; ++i) {
-            const unsigned block = i * S::COLUMN_WARPS + place.column_warp;
+            const unsigned block = S::column_block(place.column_warp, i);
             if (S::K_STEPS % S::COLUMN_WARPS == 0 || block < S::K_STEPS) {
                 uint32_t b[4];
                 ldmatrix_x4_trans(b, values + kv_chunk_offset(row, 2 * block + place.lane / 16, S::CHUNKS));
-                mma_bf16(o[i][0], a, b[0], b[1]);
-                mma_bf16(o[i][1], a, b[2], b[3]);
+                mma_bf16(o[2 * i], a, b[0], b[1]);
+                mma_bf16(o[2 * i + 1], a, b[2], b[3]);
             }
         }
     }
@@ -229,7 +265,7 @@ struct State {
     Positions seen[2];
     float reference[2];
     float total[2]; // of the thread's positions; the four threads of a line add up to it
-    float sums[S::COLUMN_BLOCKS][2][4];
+    float sums[2 * S::COLUMN_BLOCKS][4]; // by 8 columns
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -239,7 +275,7 @@ struct State {
         }
 #pragma unroll
         for (unsigned i = 0; i < S::COLUMN_BLOCKS * 8; ++i) {
-            sums[i / 8][i / 4 % 2][i % 4] = 0.0f;
+            sums[i / 4][i % 4] = 0.0f;
         }
     }
 
@@ -269,7 +305,7 @@ struct State {
             total[1] *= factor[1];
 #pragma unroll
             for (unsigned i = 0; i < S::COLUMN_BLOCKS * 8; ++i) {
-                sums[i / 8][i / 4 % 2][i % 4] *= factor[i % 4 / 2];
+                sums[i / 4][i % 4] *= factor[i % 4 / 2];
             }
         }
     }
@@ -301,18 +337,24 @@ struct State {
 template <class S>
 DEVICE void score(const AttentionParams &params, const Place<S> &place, const State<S> &state,
                   unsigned first_position, const float *key_scales, float (&products)[S::SCORE_BLOCKS][4]) {
+    const unsigned first_slot = place.first_slot + place.pair * 2;
+    if constexpr (S::EIGHT_BIT) {
+#pragma unroll
+        for (unsigned i = 0; i < S::SCORE_BLOCKS * 4; ++i) {
+            products[i / 4][i % 4] *= key_scales[first_slot + i / 4 * 8 + i % 2];
+        }
+    }
+    if (params.inner != 0.0f) {
+#pragma unroll
+        for (unsigned i = 0; i < S::SCORE_BLOCKS * 4; ++i) {
+            products[i / 4][i % 4] = tanhf(products[i / 4][i % 4] * params.inner);
+        }
+    }
 #pragma unroll
     for (unsigned i = 0; i < S::SCORE_BLOCKS * 4; ++i) {
-        const unsigned slot = (place.column_warp * S::SCORE_BLOCKS + i / 4) * 8 + place.pair * 2 + i % 2;
         const Positions &seen = state.seen[i % 4 / 2];
         float &product = products[i / 4][i % 4];
-        if (S::EIGHT_BIT) {
-            product *= key_scales[slot];
-        }
-        if (params.inner != 0.0f) {
-            product = tanhf(product * params.inner);
-        }
-        const unsigned position = first_position + slot;
+        const unsigned position = first_position + first_slot + i / 4 * 8 + i % 2;
         product = position >= seen.first && position < seen.end ? product * params.outer : -INFINITY;
     }
 }
