@@ -4,8 +4,13 @@
 
 use onward_emulator::{Build, Emulator, Properties, SCHEDULES};
 use onward_kernels::Format;
-use onward_kernels::cuda::{self, Cuda};
-use onward_tests::agreement::{assert_agrees, assert_rows_stand_alone, reference_outputs};
+use onward_kernels::cuda::{self, Cuda, KvType};
+use onward_kernels::ops::attention::Mask;
+use onward_tests::agreement::{
+    assert_agrees, assert_rows_stand_alone, cases, first_difference, reference_outputs,
+    run as outputs,
+};
+use onward_tests::attention_layer::{Layer, Steps, run};
 
 const HOPPER: (u8, u8) = (9, 0);
 
@@ -20,8 +25,10 @@ fn open(capability: (u8, u8)) -> (Emulator, Cuda) {
 
 /// One test, because the properties are the process's.
 #[test]
-fn many_tokens_are_multiplied_by_warpgroups_where_they_give_the_same_bits() {
-    assert!(open((8, 0)).1.try_hopper().is_empty());
+fn warpgroups_compute_many_tokens_where_they_give_the_same_bits() {
+    let (_, mut older) = open((8, 0));
+    older.try_hopper();
+    assert!(older.hopper_formats().is_empty() && older.hopper_widths().is_empty());
     if !cuda::images().iter().any(|image| image.target == "sm_90a") {
         println!("not built for sm_90a: there are no such kernels");
         return;
@@ -33,12 +40,94 @@ fn many_tokens_are_multiplied_by_warpgroups_where_they_give_the_same_bits() {
         .collect();
     for (order, copies) in SCHEDULES {
         emulator.set_schedule(order, copies);
-        // Compares the bits of both kernels of each format.
-        let formats = cuda.try_hopper().to_vec();
+        // Compares the bits of both kernels of each format and of each width.
+        cuda.try_hopper();
         let report = emulator.take_report();
-        assert_eq!(formats, all, "{order:?}, {copies:?}: {report:?}");
+        assert_eq!(
+            cuda.hopper_formats(),
+            all,
+            "{order:?}, {copies:?}: {report:?}"
+        );
+        assert_eq!(
+            cuda.hopper_widths(),
+            [64, 96, 128, 256],
+            "{order:?}, {copies:?}: {report:?}"
+        );
     }
-    assert_agrees("Hopper", "matmul", &cuda, &reference_outputs("matmul"));
-    assert_rows_stand_alone("Hopper", "matmul", &cuda);
+    for op in ["matmul", "attention"] {
+        assert_agrees("Hopper", op, &cuda, &reference_outputs(op));
+        assert_rows_stand_alone("Hopper", op, &cuda);
+    }
+    attention_cases_have_the_bits_of_the_other_kernel(&emulator, &cuda);
+    attention_layers_have_the_bits_of_the_other_kernel(&emulator, &cuda);
     assert_eq!(emulator.take_report(), None);
+}
+
+/// Every case of the registry, each in another schedule.
+fn attention_cases_have_the_bits_of_the_other_kernel(emulator: &Emulator, hopper: &Cuda) {
+    let plain = Cuda::open(0).unwrap();
+    for (index, case) in cases::<Cuda>("attention").iter().enumerate() {
+        let (order, copies) = SCHEDULES[index % SCHEDULES.len()];
+        emulator.set_schedule(order, copies);
+        let [found, expected] =
+            [hopper, &plain].map(|cuda| outputs("attention", case.as_ref(), cuda));
+        let difference = first_difference(&found, &expected);
+        assert_eq!(difference, None, "{case:?}, {order:?}, {copies:?}");
+    }
+}
+
+/// What the registry has not, in every schedule: many lengths in one pass, beside the borders of
+/// pages, of a warpgroup's lines and of splits; chunks after a cache; every size of group.
+fn attention_layers_have_the_bits_of_the_other_kernel(emulator: &Emulator, hopper: &Cuda) {
+    let plain = Cuda::open(0).unwrap();
+    let layer = |heads, mask| Layer::new(heads, mask, KvType::Bf16);
+    let capped = Layer {
+        soft_cap: Some(3.0),
+        ..layer((4, 1, 96), Mask::Window(300))
+    };
+    let lengths = [17, 31, 32, 33, 63, 64, 65, 127, 128, 129];
+    let one_pass = vec![lengths.into_iter().enumerate().collect()];
+    let whole = vec![vec![(0, 600)]];
+    let in_chunks = vec![
+        vec![(0, 100)],
+        vec![(0, 60)],
+        vec![(0, 257)],
+        vec![(0, 20), (1, 40)],
+    ];
+    let tests: [(Layer, &[usize], &Steps); 11] = [
+        (layer((1, 1, 64), Mask::Causal), &lengths, &one_pass),
+        (layer((8, 1, 64), Mask::Window(20)), &lengths, &one_pass),
+        (
+            layer((3, 3, 96), Mask::BlockCausal(33)),
+            &lengths,
+            &one_pass,
+        ),
+        (layer((4, 1, 256), Mask::Causal), &lengths, &one_pass),
+        (layer((4, 1, 64), Mask::Causal), &[600], &whole),
+        (layer((2, 1, 128), Mask::BlockCausal(100)), &[600], &whole),
+        (layer((1, 1, 256), Mask::Window(270)), &[600], &whole),
+        (capped, &[600], &whole),
+        (layer((8, 1, 128), Mask::Causal), &[437, 40], &in_chunks),
+        (layer((4, 4, 200), Mask::Window(5)), &[437, 40], &in_chunks),
+        (
+            layer((7, 1, 56), Mask::BlockCausal(4)),
+            &[437, 40],
+            &in_chunks,
+        ),
+    ];
+    for (layer, lens, steps) in tests {
+        let expected = run(&plain, &layer, lens, steps);
+        assert!(expected.iter().flatten().all(|x| x.is_finite()));
+        for (order, copies) in SCHEDULES {
+            emulator.set_schedule(order, copies);
+            let found = run(hopper, &layer, lens, steps);
+            for (sequence, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let difference = first_difference(found, expected);
+                assert_eq!(
+                    difference, None,
+                    "{layer:?}, sequence {sequence}, {order:?}, {copies:?}"
+                );
+            }
+        }
+    }
 }

@@ -2,10 +2,12 @@
 //! are compared.
 
 pub mod agreement;
+pub mod attention_layer;
 pub mod broken;
 pub mod command;
 pub mod gguf_file;
 pub mod tiny_model;
+pub mod traffic;
 
 use std::path::{Path, PathBuf};
 

@@ -133,7 +133,9 @@ fn sound_kernels_have_no_fault() {
     for name in PIPELINES {
         assert_eq!(faults(&row(named(name), PIPELINE)), [""; 0], "{name}");
     }
-    assert_eq!(faults(&row(named("matmul_bf16_hopper"), HOPPER)), [""; 0]);
+    for name in ["matmul_bf16_hopper", "attention_64_hopper"] {
+        assert_eq!(faults(&row(named(name), HOPPER)), [""; 0], "{name}");
+    }
     assert_eq!(faults(&row(named("anything"), "")), [""; 0]);
 }
 
@@ -187,11 +189,12 @@ fn a_lost_copy_or_mma_is_a_fault() {
         let fault = only_fault(&row(named(name), &scalar));
         assert!(fault.ends_with("no HMMA"), "{fault}");
     }
-    let hopper = named("matmul_bf16_hopper");
-    let copied = HOPPER.replace("UBLKCP [UR8], [UR4], UR12", "STS.128 [R20], R12");
-    assert!(only_fault(&row(hopper, &copied)).ends_with("no UBLKCP"));
-    let older = HOPPER.replace("HGMMA.64x64x16.F32", "HMMA.16816.F32");
-    assert!(only_fault(&row(hopper, &older)).ends_with("no HGMMA"));
+    for name in ["matmul_bf16_hopper", "attention_64_hopper"] {
+        let copied = HOPPER.replace("UBLKCP [UR8], [UR4], UR12", "STS.128 [R20], R12");
+        assert!(only_fault(&row(named(name), &copied)).ends_with("no UBLKCP"));
+        let older = HOPPER.replace("HGMMA.64x64x16.F32", "HMMA.16816.F32");
+        assert!(only_fault(&row(named(name), &older)).ends_with("no HGMMA"));
+    }
 }
 
 #[test]

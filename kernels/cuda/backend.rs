@@ -44,6 +44,7 @@ pub struct Cuda {
     /// Locked before the queue, by whoever needs both.
     pub(crate) staging: Mutex<Option<Staging>>,
     hopper_formats: Vec<Format>,
+    hopper_widths: Vec<usize>,
     uses_graphs: AtomicBool,
 }
 
@@ -69,6 +70,7 @@ impl Cuda {
             sampling: Mutex::default(),
             staging: Mutex::default(),
             hopper_formats: Vec::new(),
+            hopper_widths: Vec::new(),
             uses_graphs: AtomicBool::new(true),
         })
     }
@@ -107,16 +109,22 @@ impl Cuda {
     /// the very bits of the others here; on a GPU that is no Hopper, none. Not done by itself: the
     /// kernels have run on the emulated device alone, and one that fails on a GPU would take the
     /// program along.
-    pub fn try_hopper(&mut self) -> &[Format] {
+    pub fn try_hopper(&mut self) {
         // They are compared with the others, which are used until then.
         self.hopper_formats.clear();
+        self.hopper_widths.clear();
         self.hopper_formats = matmul::hopper::agreeing_formats(self);
-        &self.hopper_formats
+        self.hopper_widths = attention::hopper::agreeing_widths(self);
     }
 
     /// The formats of weights that [`try_hopper`](Self::try_hopper) found kernels for.
-    pub(crate) fn hopper_formats(&self) -> &[Format] {
+    pub fn hopper_formats(&self) -> &[Format] {
         &self.hopper_formats
+    }
+
+    /// The stored widths of heads that [`try_hopper`](Self::try_hopper) found attention kernels for.
+    pub fn hopper_widths(&self) -> &[usize] {
+        &self.hopper_widths
     }
 
     /// The GPU.

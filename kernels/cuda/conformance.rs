@@ -1,13 +1,15 @@
 //! Runs single instructions on a GPU, for tests that compare with what the PTX ISA says: the
-//! kernels of `device/conformance`, one for each wrapper of `device/ptx.cuh`.
+//! kernels of `device/conformance`, one for each wrapper of `device/ptx.cuh` and
+//! `device/ptx_hopper.cuh`.
 
 use cudarc::driver::DeviceRepr;
 
-use super::Cuda;
 use super::abi::ConformanceParams;
 use super::array::DeviceArray;
 use super::queue::Launch;
+use super::{Cuda, images};
 use crate::error::{Error, Result};
+use crate::ops::matmul::hopper::CAPABILITY;
 
 // SAFETY: plain data, its layout checked against the kernel's compiler when it was generated.
 unsafe impl DeviceRepr for ConformanceParams {}
@@ -15,7 +17,9 @@ unsafe impl DeviceRepr for ConformanceParams {}
 /// A kernel that applies an instruction to given words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// Its name in `device/conformance/conformance.cu`, which says what the words mean.
+    /// The source in `device/conformance` that it stands in, which says what the words mean.
+    module: &'static str,
+    /// Its name.
     pub kernel: &'static str,
     /// Threads of its one block.
     threads: u32,
@@ -27,6 +31,7 @@ pub struct Trial {
 
 const fn trial(kernel: &'static str, threads: u32, inputs: [usize; 3], output: usize) -> Trial {
     Trial {
+        module: "conformance",
         kernel,
         threads,
         inputs,
@@ -34,8 +39,32 @@ const fn trial(kernel: &'static str, threads: u32, inputs: [usize; 3], output: u
     }
 }
 
+/// A trial that a warpgroup or more take part in, of Hopper's instructions.
+const fn hopper(kernel: &'static str, threads: u32, inputs: [usize; 3], output: usize) -> Trial {
+    Trial {
+        module: "conformance_hopper",
+        ..trial(kernel, threads, inputs, output)
+    }
+}
+
+/// A trial that multiplies 64 rows by `columns` columns twice.
+const fn product(kernel: &'static str, columns: usize) -> Trial {
+    let accumulators = 64 * columns;
+    let inputs = [64 * 8, columns * 8, accumulators];
+    hopper(kernel, 128, inputs, 2 * accumulators)
+}
+
+impl Trial {
+    /// Whether the GPU has the instruction, and the program a kernel with it.
+    pub fn is_for(&self, cuda: &Cuda) -> bool {
+        let is_embedded = || images().iter().any(|image| image.module == self.module);
+        let is_hopper = cuda.device.gpu().compute_capability == CAPABILITY;
+        self.module == "conformance" || is_hopper && is_embedded()
+    }
+}
+
 /// All of them.
-pub const TRIALS: [Trial; 19] = [
+pub const TRIALS: [Trial; 31] = [
     trial("conformance_mma_bf16", 32, [128, 64, 128], 128),
     trial("conformance_mma_f16", 32, [128, 64, 128], 128),
     trial("conformance_ldmatrix_x4", 32, [128, 32, 0], 128),
@@ -55,6 +84,18 @@ pub const TRIALS: [Trial; 19] = [
     trial("conformance_weight", 128, [128, 0, 0], 640),
     trial("conformance_share", 128, [128, 512, 0], 512),
     trial("conformance_sums", 128, [128, 256, 0], 768),
+    hopper("conformance_copy_bulk", 128, [512, 0, 0], 512),
+    hopper("conformance_move_registers", 384, [384, 0, 0], 384),
+    product("conformance_warpgroup_bf16_n32", 32),
+    product("conformance_warpgroup_bf16_n64", 64),
+    product("conformance_warpgroup_f16_n64", 64),
+    product("conformance_warpgroup_bf16_n128", 128),
+    product("conformance_warpgroup_f16_n128", 128),
+    product("conformance_warpgroup_bf16_columns_n64", 64),
+    product("conformance_warpgroup_bf16_columns_n96", 96),
+    product("conformance_warpgroup_bf16_columns_n128", 128),
+    product("conformance_warpgroup_shared_128", 32),
+    product("conformance_warpgroup_shared_64", 32),
 ];
 
 /// The words that a kernel makes of `inputs`.
@@ -84,7 +125,7 @@ pub fn run(cuda: &Cuda, kernel: &str, inputs: [&[u32]; 3]) -> Result<Vec<u32>> {
     let (a, b, c) = (upload(a)?, upload(b)?, upload(c)?);
     let out = DeviceArray::<u32>::zeroed(device, "words of a trial", trial.output)?;
     let launch = Launch {
-        module: "conformance",
+        module: trial.module,
         kernel: trial.kernel,
         grid: (1, 1, 1),
         threads: trial.threads,

@@ -42,3 +42,12 @@ pub(crate) fn cp_async_wait_leaves_at_most_so_many_groups() {
         words
     );
 }
+
+/// PTX ISA, "cp.async.bulk": the bytes are counted by the barrier's phase, whose parity changes with
+/// each.
+pub(crate) fn bulk_copies_are_counted_by_the_barrier() {
+    let words = noise(5, 512);
+    let neighbours: Vec<u32> = (0..512).map(|at| words[at ^ 1]).collect();
+    let found = run("conformance_copy_bulk", [&words, &[], &[]]);
+    assert_eq!(found, neighbours);
+}

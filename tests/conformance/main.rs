@@ -1,4 +1,4 @@
-//! Every wrapper of `kernels/device/ptx.cuh` and `memory.cuh`, held to what the PTX ISA 9.0 says of
+//! Every wrapper of `kernels/device/ptx.cuh`, `ptx_hopper.cuh` and `memory.cuh`, held to what the PTX ISA 9.0 says of
 //! the instruction.
 //!
 //! On the emulated device this judges the twins of the wrappers, on a GPU (ONWARD_TEST_GPU=1) the
@@ -8,19 +8,42 @@ mod copies;
 mod fragments;
 mod matrices;
 mod numbers;
+mod warpgroups;
 mod words;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use onward_emulator::{Build, Emulator, SCHEDULES};
-use onward_kernels::cuda::{Cuda, conformance};
+use onward_emulator::{Build, Emulator, Properties, SCHEDULES};
+use onward_kernels::cuda::Cuda;
+use onward_kernels::cuda::conformance::{self, Trial};
 
 /// Set where the tests are to run on the machine's own GPU.
 const GPU: &str = "ONWARD_TEST_GPU";
 
 /// Kernels that a test has run.
 static TRIED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+/// The emulated device as a Hopper, which has all of the instructions.
+fn hopper() -> (Emulator, Cuda) {
+    let emulator = Emulator::install(Build::Optimised).unwrap();
+    emulator.set_properties(Properties {
+        capability: (9, 0),
+        ..Properties::default()
+    });
+    (emulator, Cuda::open(0).unwrap())
+}
+
+/// The trials that can be run here: those of Hopper's instructions on a Hopper, by a program that
+/// was built for it.
+fn trials() -> Vec<Trial> {
+    let cuda = match std::env::var_os(GPU) {
+        Some(_) => Cuda::open(0).unwrap(),
+        None => hopper().1,
+    };
+    let trials = conformance::TRIALS.into_iter();
+    trials.filter(|trial| trial.is_for(&cuda)).collect()
+}
 
 /// What a kernel makes of words: once on a GPU, in every order on the emulated device, of which
 /// all must agree.
@@ -33,8 +56,7 @@ fn run(kernel: &'static str, inputs: [&[u32]; 3]) -> Vec<u32> {
     if std::env::var_os(GPU).is_some() {
         return once(&Cuda::open(0).unwrap());
     }
-    let emulator = Emulator::install(Build::Optimised).unwrap();
-    let cuda = Cuda::open(0).unwrap();
+    let (emulator, cuda) = hopper();
     let outputs = SCHEDULES.map(|(order, copies)| {
         emulator.set_schedule(order, copies);
         once(&cuda)
@@ -77,11 +99,15 @@ fn every_wrapper_does_what_the_instruction_set_says() {
     numbers::shares_have_the_bits_of_the_cpu();
     numbers::sums_are_those_of_their_terms();
 
+    let trials = trials();
+    let all: BTreeSet<&str> = trials.iter().map(|trial| trial.kernel).collect();
+    if all.contains("conformance_copy_bulk") {
+        copies::bulk_copies_are_counted_by_the_barrier();
+        words::registers_move_between_warpgroups();
+        warpgroups::products_are_exact_where_they_can_be();
+    }
+
     let tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
-    let all: BTreeSet<&str> = conformance::TRIALS
-        .iter()
-        .map(|trial| trial.kernel)
-        .collect();
     assert_eq!(*tried, all, "a trial without a test");
 }
 
@@ -90,9 +116,10 @@ fn every_wrapper_does_what_the_instruction_set_says() {
 fn every_wrapper_has_a_trial() {
     let kernels = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels/device");
     let read = |name: &str| std::fs::read_to_string(format!("{kernels}/{name}")).unwrap();
-    let trials = read("conformance/conformance.cu");
+    let trials = read("conformance/conformance.cu") + &read("conformance/conformance_hopper.cu");
     let headers = [
         "ptx.cuh",
+        "ptx_hopper.cuh",
         "memory.cuh",
         "fixed.cuh",
         "philox.cuh",
@@ -104,7 +131,7 @@ fn every_wrapper_has_a_trial() {
         let names: Vec<&str> = text.lines().filter_map(wrapper).collect();
         assert!(!names.is_empty(), "{header} has no functions");
         for name in names {
-            let called = [format!("{name}("), format!("{name}<")];
+            let called = ["(", "<", ","].map(|after| format!("{name}{after}"));
             assert!(
                 called.iter().any(|call| trials.contains(call)),
                 "{header}: {name} has no trial"
@@ -113,8 +140,12 @@ fn every_wrapper_has_a_trial() {
     }
 }
 
-/// The function that a line like `DEVICE void cp_async_4(uint32_t shared,` defines.
+/// The function that a line like `DEVICE void cp_async_4(uint32_t shared,` defines, or one like
+/// `FROM_REGISTERS(warpgroup_mma_f16, "f16", 64,`.
 fn wrapper(line: &str) -> Option<&str> {
+    if let Some(arguments) = line.strip_prefix("FROM_REGISTERS(") {
+        return arguments.split(',').next();
+    }
     let (before, _) = line.strip_prefix("DEVICE ")?.split_once('(')?;
     before.split([' ', '*']).next_back()
 }

@@ -101,3 +101,11 @@ pub(crate) fn pairs_of_halves_are_rounded_once() {
         }
     }
 }
+
+/// PTX ISA, "setmaxnreg": what registers hold stays.
+pub(crate) fn registers_move_between_warpgroups() {
+    let words: Vec<u32> = noise(6, 384).iter().map(|word| word >> 1).collect();
+    let expected: Vec<u32> = (0..384).map(|at| words[at] + at as u32 / 128).collect();
+    let found = run("conformance_move_registers", [&words, &[], &[]]);
+    assert_eq!(found, expected);
+}

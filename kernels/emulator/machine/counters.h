@@ -84,6 +84,13 @@ void start_block_races();
 void check_race(const Thread &thread, uint32_t shared_address, unsigned n_bytes, Access access, uint32_t site);
 void order_warp(Warp &warp);
 void order_warps(uint32_t waiting, uint32_t arrived);
+// What is known of all warps' accesses where barriers are not met at one time: arrivals add to it,
+// those that wait learn of it.
+struct Knowledge {
+    uint32_t times[MAX_THREADS / LANES] = {};
+};
+void note_arrival(const Thread &thread, Knowledge &knowledge);
+void learn(const Thread &thread, const Knowledge &knowledge);
 
 // Instructions by number; their traffic of this launch; and a text that the report's reader
 // resolves to a place in the source.

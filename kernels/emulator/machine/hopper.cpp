@@ -2,6 +2,8 @@
 // that was never made is noticed; its state is kept beside.
 #include "hopper.h"
 
+#include "counters.h"
+
 #include <cstring>
 #include <deque>
 #include <map>
@@ -23,6 +25,7 @@ struct Phase {
     int64_t n_bytes = 0;     // announced and not yet landed
     unsigned parity = 0;     // of this phase
     std::vector<unsigned> waiting;
+    Knowledge known[2]; // by parity: of the phase before, and of this one
     std::vector<BulkCopy> copies; // under way
 };
 
@@ -86,6 +89,9 @@ void phase_arrive(uint32_t barrier, unsigned n_bytes) {
     }
     phase.n_bytes += n_bytes;
     --phase.n_missing;
+    if (COUNTED) {
+        note_arrival(*current, phase.known[phase.parity]);
+    }
     end_if_complete(phase);
 }
 
@@ -98,6 +104,9 @@ void phase_wait(uint32_t barrier, unsigned parity, Place place) {
         phase.waiting.push_back(current->id);
         wait_for("mbarrier.try_wait", place);
     }
+    if (COUNTED) {
+        learn(*current, phase.known[parity]);
+    }
 }
 
 void copy_bulk(uint32_t target, const void *source, unsigned n_bytes, uint32_t barrier) {
@@ -105,6 +114,14 @@ void copy_bulk(uint32_t target, const void *source, unsigned n_bytes, uint32_t b
         fault("cp.async.bulk: %u bytes from %p, of which one is no multiple of 16", n_bytes, source);
     }
     Phase &phase = find(barrier, "cp.async.bulk");
+    if (COUNTED) {
+        // As many accesses as it has sectors, where they are whole.
+        const unsigned step = (reinterpret_cast<uintptr_t>(source) | n_bytes) % 32 == 0 ? 32 : 16;
+        for (unsigned offset = 0; offset < n_bytes; offset += step) {
+            note_access(*current, static_cast<const char *>(source) + offset, step, Access::CopyLoad,
+                        __builtin_return_address(0));
+        }
+    }
     phase.copies.push_back({shared_pointer(target, n_bytes, 16, "cp.async.bulk"), source, n_bytes});
     // Where a thread waits already, now is when it is waited for.
     if (schedule_copies() == Copies::Eager || !phase.waiting.empty()) {

@@ -13,13 +13,14 @@ void phase_wait(uint32_t barrier, unsigned parity, Place place);
 // Bytes that land, as the schedule has it, at once or when the barrier is waited for.
 void copy_bulk(uint32_t target, const void *source, unsigned n_bytes, uint32_t barrier);
 
-// One product of a warp's part: d = a · b, plus d unless from_zero.
+// One product of a warp's part: d = a · b, plus d unless from_zero. Operand A is in registers where
+// `a_shared` is 0, which describes none.
 struct WarpgroupProduct {
     float (*d)[4];
     unsigned n_groups;
     uint32_t a[4];
-    uint64_t b;
-    bool from_zero, bf16;
+    uint64_t a_shared, b;
+    bool from_zero, bf16, columns;
 };
 
 // Products of the current thread that are under way.

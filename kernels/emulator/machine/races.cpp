@@ -122,6 +122,21 @@ void check_race(const Thread &thread, uint32_t shared_address, unsigned n_bytes,
 
 void order_warp(Warp &warp) { warp.epoch = ++last_epoch; }
 
+void note_arrival(const Thread &thread, Knowledge &knowledge) {
+    const unsigned warp = thread.id / LANES;
+    for (unsigned other = 0; other < N_WARPS; ++other) {
+        knowledge.times[other] = std::max(knowledge.times[other], known[warp][other]);
+    }
+    knowledge.times[warp] = ++now;
+}
+
+void learn(const Thread &thread, const Knowledge &knowledge) {
+    uint32_t(&own)[N_WARPS] = known[thread.id / LANES];
+    for (unsigned other = 0; other < N_WARPS; ++other) {
+        own[other] = std::max(own[other], knowledge.times[other]);
+    }
+}
+
 void order_warps(uint32_t waiting, uint32_t arrived) {
     ++now;
     uint32_t together[N_WARPS] = {};

@@ -6,7 +6,7 @@ pub(crate) mod shared;
 
 use cudarc::driver::DeviceRepr;
 
-use super::{Attention, Mask, OP};
+use super::{Attention, Mask, OP, hopper};
 use crate::backend::Span;
 use crate::cuda::Cuda;
 use crate::cuda::abi::{
@@ -31,6 +31,16 @@ unsafe impl DeviceRepr for AttentionParams {}
 struct Cut {
     line_warps: u32,
     column_warps: u32,
+}
+
+/// A kernel for spans of many rows, and what a block of it has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prefill {
+    pub(super) module: &'static str,
+    pub(super) name: &'static str,
+    pub(super) lines: u32,
+    pub(super) threads: u32,
+    pub(super) shared_bytes: u32,
 }
 
 /// The kernels for heads of one width, by how keys and values are stored.
@@ -112,7 +122,33 @@ impl Cut {
     }
 }
 
+impl Kernels {
+    fn prefill(&self, element: KvType) -> Prefill {
+        let cut = self.prefill_cut;
+        Prefill {
+            module: "attention_prefill",
+            name: self.prefill[element as usize],
+            lines: cut.lines(),
+            threads: cut.threads(),
+            // Widths are at most 256.
+            shared_bytes: cut.shared_bytes(self.width as u32, element),
+        }
+    }
+}
+
 pub(crate) fn run(cuda: &Cuda, op: Attention<'_, Cuda>) -> Result<()> {
+    let width = op.kv.width(op.layer);
+    let is_tried = cuda.hopper_widths().contains(&width) && op.kv.element() == KvType::Bf16;
+    run_with(cuda, op, is_tried.then(|| hopper::kernel(width)).flatten())
+}
+
+/// Launches attention, of the spans of many rows by `prefill` if there is one; else by the kernel
+/// that every GPU has.
+pub(super) fn run_with(
+    cuda: &Cuda,
+    op: Attention<'_, Cuda>,
+    prefill: Option<Prefill>,
+) -> Result<()> {
     let width = op.kv.width(op.layer);
     let kernels = KERNELS.iter().find(|kernels| kernels.width == width);
     let kernels = kernels
@@ -124,19 +160,19 @@ pub(crate) fn run(cuda: &Cuda, op: Attention<'_, Cuda>) -> Result<()> {
     if decoded.iter().any(|span| !span.rows.is_empty()) {
         decode(cuda, &mut queue, &op, kernels, &mut params)?;
     }
-    let cut = kernels.prefill_cut;
+    let kernel = prefill.unwrap_or_else(|| kernels.prefill(op.kv.element()));
     let group = op.n_heads / op.n_kv_heads;
-    let tiles = |span: &&Span| (span.rows.len() * group).div_ceil(cut.lines() as usize);
+    let tiles = |span: &&Span| (span.rows.len() * group).div_ceil(kernel.lines as usize);
     let launch = Launch {
-        module: "attention_prefill",
-        kernel: kernels.prefill[op.kv.element() as usize],
+        module: kernel.module,
+        kernel: kernel.name,
         grid: (
             narrow(OP, others.iter().map(tiles).sum())?,
             params.n_kv_heads,
             1,
         ),
-        threads: cut.threads(),
-        shared_bytes: cut.shared_bytes(params.kv.width, op.kv.element()),
+        threads: kernel.threads,
+        shared_bytes: kernel.shared_bytes,
         params,
     };
     // SAFETY: the arrays are as long as the shape says, the pages are in the cache, `out` is

@@ -18,6 +18,8 @@ pub mod cases;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+#[cfg(feature = "cuda")]
+pub(crate) mod hopper;
 pub(crate) mod reference;
 
 use std::ops::Range;

@@ -1,4 +1,4 @@
-/* Parameters of attention_decode.cu and attention_prefill.cu. */
+/* Parameters of attention_decode.cu, attention_prefill.cu and attention_hopper.cu. */
 #ifndef ONWARD_ATTENTION_PARAMS_H
 #define ONWARD_ATTENTION_PARAMS_H
 
@@ -14,6 +14,13 @@ enum {
     ATTENTION_LINES = 16,
     /* Heads of a row that a block of the merge takes, a warp each. */
     ATTENTION_MERGE_HEADS = 4
+};
+
+/* Of the kernels for Hopper, hopper.cuh. */
+enum {
+    ATTENTION_HOPPER_THREADS = 384,       /* a warpgroup copies, two multiply */
+    ATTENTION_HOPPER_STAGES = 4,          /* pages in shared memory */
+    ATTENTION_HOPPER_BARRIER_BYTES = 1024 /* before them; what follows is aligned to as much */
 };
 
 typedef struct AttentionParams {

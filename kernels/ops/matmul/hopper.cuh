@@ -17,6 +17,7 @@
 #pragma once
 
 #include "device/ptx_hopper.cuh"
+#include "device/turn.cuh"
 #include "ops/matmul/output.cuh"
 #include "ops/matmul/product.cuh"
 
@@ -49,17 +50,6 @@ struct HopperStage {
     static constexpr unsigned MOST = MATMUL_HOPPER_MAX_STAGES;
     static constexpr unsigned COUNT = FITTING < MOST ? FITTING : MOST;
     static_assert(COUNT >= 2, "one stage is copied while another is used");
-};
-
-// The stage that is next, and which round of the ring it is in.
-template <unsigned COUNT>
-struct Turn {
-    unsigned slot = 0, parity = 0;
-
-    METHOD void advance() {
-        slot = slot + 1 == COUNT ? 0 : slot + 1;
-        parity ^= slot == 0 ? 1u : 0u;
-    }
 };
 
 // The thread that copies.

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::quant::{self, Format};
 
 /// The compute capability whose instructions the kernels use; no other GPU has them.
-const CAPABILITY: (u32, u32) = (9, 0);
+pub(crate) const CAPABILITY: (u32, u32) = (9, 0);
 
 /// Tokens from which a block's columns are well used.
 pub(super) const LEAST_TOKENS: u32 = 48;
@@ -86,24 +86,29 @@ pub(crate) fn agreeing_formats(cuda: &Cuda) -> Vec<Format> {
     if cuda.device.gpu().compute_capability != CAPABILITY {
         return Vec::new();
     }
-    let embedded = |tiling: &Tiling| {
-        cuda::images()
-            .iter()
-            .any(|image| image.module == tiling.hopper_module)
-    };
     let agrees = |format: &Format| {
+        let embedded = |tiling: &Tiling| is_embedded(tiling.hopper_module);
         let Some(tiling) = tiling(*format).filter(embedded) else {
             return false;
         };
-        let agreed = bits_agree(cuda, *format, &tiling);
-        match &agreed {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("the Hopper kernel for {format} computes other bits"),
-            Err(error) => tracing::warn!("the Hopper kernel for {format} fails: {error}"),
-        }
-        agreed.unwrap_or(false)
+        told(&format!("{format}"), &bits_agree(cuda, *format, &tiling))
     };
     Format::ALL.into_iter().filter(agrees).collect()
+}
+
+/// Whether the program has been built with a module.
+pub(crate) fn is_embedded(module: &str) -> bool {
+    cuda::images().iter().any(|image| image.module == module)
+}
+
+/// Whether a kernel has agreed with the others; says so where it has not.
+pub(crate) fn told(what: &str, agreed: &Result<bool>) -> bool {
+    match agreed {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!("the Hopper kernel for {what} computes other bits"),
+        Err(error) => tracing::warn!("the Hopper kernel for {what} fails: {error}"),
+    }
+    matches!(agreed, Ok(true))
 }
 
 /// Whether both kernels give the same bits for noise: two tiles more than a block has, columns in
@@ -149,7 +154,7 @@ fn bits_agree(cuda: &Cuda, format: Format, tiling: &Tiling) -> Result<bool> {
 }
 
 /// Numbers between −1 and 1 without a pattern.
-fn noise(count: usize) -> Vec<f32> {
+pub(crate) fn noise(count: usize) -> Vec<f32> {
     let mut state = 0x9E37_79B9_u32;
     let mut next = || {
         // xorshift32

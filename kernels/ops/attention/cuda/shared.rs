@@ -3,10 +3,13 @@
 use super::{KERNELS, Kernels, NARROW_CUT};
 use crate::cuda::SharedMemory;
 use crate::cuda::kv::KvType;
+use crate::ops::attention::hopper;
 
 /// Of every kernel, by the cut that its launches have.
 pub(crate) fn memory() -> Vec<SharedMemory> {
-    KERNELS.iter().flat_map(of_width).collect()
+    let hopper = hopper::kernels();
+    let hopper = hopper.map(|kernel| SharedMemory::always(kernel.name, kernel.shared_bytes));
+    KERNELS.iter().flat_map(of_width).chain(hopper).collect()
 }
 
 fn of_width(kernels: &Kernels) -> impl Iterator<Item = SharedMemory> {
