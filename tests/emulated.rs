@@ -11,6 +11,8 @@ use onward_emulator::{Build, Emulator, SCHEDULES, sanitised};
 use onward_kernels::Format;
 use onward_kernels::cuda::Cuda;
 use onward_kernels::ops::matmul::cases::MatmulCase;
+use onward_kernels::ops::moe_matmul::Input;
+use onward_kernels::ops::moe_matmul::cases::{Load, MoeMatmulCase};
 use onward_tests::agreement::{
     assert_agrees, assert_rows_stand_alone, first_difference, ops, reference_outputs, run,
 };
@@ -96,6 +98,34 @@ fn a_token_of_a_matmul_has_the_same_bits_in_any_company() {
                 ..whole.clone()
             };
             let difference = first_difference(&run("matmul", &case, &cuda), &expected);
+            assert_eq!(difference, None, "{case:?}");
+        }
+    }
+}
+
+/// The same for a row at an expert, by kernels for up to 8, 32 and 64 places.
+#[test]
+fn a_row_of_a_mixture_has_the_same_bits_in_any_company() {
+    Emulator::install(Build::Optimised).unwrap();
+    let cuda = Cuda::open(0).unwrap();
+    for format in Format::ALL {
+        let whole = MoeMatmulCase {
+            n_experts: 4,
+            top_k: 2,
+            parts: vec![(format, 33)],
+            cols: 1280,
+            input: Input::Rows,
+            bias: true,
+            load: Load::Chance,
+            n_rows: 200,
+        };
+        let expected = run("moe_matmul", &whole, &cuda);
+        for n_rows in [1, 8, 9, 64, 65] {
+            let case = MoeMatmulCase {
+                n_rows,
+                ..whole.clone()
+            };
+            let difference = first_difference(&run("moe_matmul", &case, &cuda), &expected);
             assert_eq!(difference, None, "{case:?}");
         }
     }

@@ -15,15 +15,25 @@ use onward_kernels::ops::gated::Activation;
 use onward_kernels::ops::gated::cases::GatedCase;
 use onward_kernels::ops::logits::cases::LogitsCase;
 use onward_kernels::ops::matmul::cases::MatmulCase;
+use onward_kernels::ops::moe_combine::cases::MoeCombineCase;
+use onward_kernels::ops::moe_matmul::Input;
+use onward_kernels::ops::moe_matmul::cases::{Load, MoeMatmulCase};
+use onward_kernels::ops::moe_route::cases::MoeRouteCase;
+use onward_kernels::ops::moe_route::{GroupScore, Groups, Routing, Scoring};
 use onward_kernels::ops::registry::{Case, Heads, Sequence};
 use onward_kernels::ops::rms_norm::cases::RmsNormCase;
+use onward_kernels::ops::rope_append::RopePairs;
+use onward_kernels::ops::rope_append::cases::{RopeAppendCase, Rotation};
 
 /// The modelled cache in bytes.
-const CACHE: usize = 1 << 20;
+const CACHE: usize = 256 << 10;
 /// Bytes moved over bytes that have to be.
 const EXCESS: f64 = 1.05;
 /// Sectors that accesses must touch over those that they do.
 const COALESCED: f64 = 0.95;
+/// The share of a launch's sectors below which an access is not looked at: a number for a whole row
+/// of values, such as its place among an expert's.
+const NEGLIGIBLE: f64 = 0.01;
 
 fn device() -> (Emulator, Cuda) {
     let emulator = Emulator::install(Build::Counted).unwrap();
@@ -57,7 +67,12 @@ fn faults(emulator: &Emulator, launches: &[LaunchCounters], bytes: usize) -> Vec
         faults.push(format!("moves {moved} bytes, {ratio:.3} of {bytes}"));
     }
     for launch in launches {
+        let sectors = launch.totals.read.sectors + launch.totals.written.sectors;
+        let least = (NEGLIGIBLE * sectors as f64) as u64;
         for site in launch.sites.iter().filter(|site| !site.shared) {
+            if site.traffic.sectors < least {
+                continue;
+            }
             let coalescing = site.traffic.coalescing();
             if coalescing < COALESCED {
                 let (kernel, place) = (&launch.kernel, emulator.locate(site));
@@ -75,11 +90,20 @@ fn assert_lean<C: Case<Cuda>>(cases: impl IntoIterator<Item = C>) {
 
 fn assert_lean_by<C: Case<Cuda>>(cases: impl IntoIterator<Item = C>, bytes: impl Fn(&C) -> usize) {
     let (emulator, cuda) = device();
+    assert_lean_on(&emulator, &cuda, cases, bytes);
+}
+
+fn assert_lean_on<C: Case<Cuda>>(
+    emulator: &Emulator,
+    cuda: &Cuda,
+    cases: impl IntoIterator<Item = C>,
+    bytes: impl Fn(&C) -> usize,
+) {
     let mut failures = Vec::new();
     for case in cases {
         println!("{case:?}");
-        let launches = launches(&emulator, &cuda, &case);
-        for fault in faults(&emulator, &launches, bytes(&case)) {
+        let launches = launches(emulator, cuda, &case);
+        for fault in faults(emulator, &launches, bytes(&case)) {
             failures.push(format!("{case:?}: {fault}"));
         }
     }
@@ -183,6 +207,168 @@ fn row_by_row_operations_touch_each_value_once() {
         width: 2048,
         activation: Activation::Silu,
     }]);
+}
+
+/// Two experts, or four of which two have rows.
+fn experts(parts: &[(Format, usize)], top_k: usize, load: Load, n_rows: usize) -> MoeMatmulCase {
+    MoeMatmulCase {
+        n_experts: match load {
+            Load::Counts(counts) => counts.len(),
+            Load::Chance | Load::Last => 2,
+        },
+        top_k,
+        parts: parts.to_vec(),
+        cols: 1024,
+        input: Input::Rows,
+        bias: false,
+        load,
+        n_rows,
+    }
+}
+
+#[test]
+fn experts_with_few_rows_read_each_weight_once() {
+    let formats = Format::ALL.map(|format| experts(&[(format, 256)], 2, Load::Last, 1));
+    let batch = [Format::Bf16, Format::Q8_0, Format::Q4K]
+        .map(|format| experts(&[(format, 256)], 2, Load::Last, 8));
+    let down = MoeMatmulCase {
+        input: Input::Places,
+        bias: true,
+        ..experts(&[(Format::Q6K, 256)], 2, Load::Last, 8)
+    };
+    let (emulator, cuda) = device();
+    let cases = formats.into_iter().chain(batch).chain([down]);
+    let bytes = |case: &MoeMatmulCase| Case::<Cuda>::cost(case).bytes;
+    assert_lean_on(&emulator, &cuda, cases, bytes);
+}
+
+/// Blocks read a tile of weights once for up to 32 or 64 places of an expert.
+#[test]
+fn experts_with_many_rows_read_each_weight_once_a_tile_of_places() {
+    const NARROW: &[usize] = &[33, 0, 31];
+    const WIDE: &[usize] = &[65, 0, 63];
+    let (emulator, cuda) = device();
+    let mut failures = Vec::new();
+    for format in [
+        Format::Bf16,
+        Format::Q8_0,
+        Format::Q4_1,
+        Format::Q4K,
+        Format::Q6K,
+    ] {
+        for (counts, n_places) in [(NARROW, 32), (WIDE, 64)] {
+            let n_rows: usize = counts.iter().sum();
+            let case = experts(&[(format, 256)], 1, Load::Counts(counts), n_rows);
+            println!("{case:?}");
+            let launches = launches(&emulator, &cuda, &case);
+            let [_, product] = &launches[..] else {
+                panic!("{case:?} launches {}", launches.len());
+            };
+            assert!(product.kernel.ends_with(&format!("_n{n_places}")));
+            let (inputs, outputs) = (n_rows * case.cols * 4, n_rows * 256 * 4);
+            let n_active = counts.iter().filter(|&&count| count > 0).count();
+            let weights = (Case::<Cuda>::cost(&case).bytes - inputs - outputs) / n_active;
+            // Packed activations have two bytes a value, and a word for every 32. Each group of 128
+            // rows reads those of its places.
+            let n_tiles: usize = counts.iter().map(|count| count.div_ceil(n_places)).sum();
+            let packed = n_rows * case.cols / 32 * (2 * 32 + 4) * (256 / 128);
+            let bytes = n_tiles * weights + packed;
+            for fault in faults(&emulator, std::slice::from_ref(product), bytes + outputs) {
+                failures.push(format!("{case:?}: {fault}"));
+            }
+            // Whatever the cache holds.
+            let asked = product.totals.read.bytes as f64 / bytes as f64;
+            println!("  asks for {asked:.3} of weights and activations");
+            if asked > EXCESS {
+                failures.push(format!("{case:?}: asks for {asked:.3} of its tiles"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn rows_are_routed_and_combined_by_touching_each_value_once() {
+    let routing = |groups| Routing {
+        scoring: Scoring::Softmax,
+        groups,
+        normalise: true,
+        scale: 1.0,
+    };
+    let groups = Groups {
+        n_groups: 8,
+        n_chosen: 4,
+        score: GroupScore::TopTwo,
+    };
+    let (emulator, cuda) = device();
+    for (n_experts, groups) in [(128, None), (256, Some(groups))] {
+        let case = MoeRouteCase {
+            n_experts,
+            top_k: 8,
+            routing: routing(groups),
+            bias: false,
+            ties: false,
+            n_rows: 256,
+        };
+        let mut launches = launches(&emulator, &cuda, &case);
+        // The grouping writes a number a slot, in the order of slots, where it goes by experts.
+        for launch in (launches.iter_mut()).filter(|launch| launch.kernel == "moe_group") {
+            launch.sites.clear();
+        }
+        let bytes = Case::<Cuda>::cost(&case).bytes;
+        assert_eq!(faults(&emulator, &launches, bytes), [""; 0], "{case:?}");
+        let shared = launches[0].totals.shared;
+        let banks = shared.least_wavefronts as f64 / shared.wavefronts.max(1) as f64;
+        let free = groups.is_none() || banks > COALESCED;
+        assert!(free, "{case:?}: {banks:.2} without bank conflicts");
+    }
+    assert_lean([false, true].map(|accumulate| MoeCombineCase {
+        n_experts: 16,
+        top_k: 8,
+        width: 2048,
+        accumulate,
+        n_rows: 64,
+    }));
+}
+
+#[test]
+fn rope_append_touches_each_value_once() {
+    let case = |head_dim, new, pairs| RopeAppendCase {
+        heads: Heads {
+            n_heads: 32,
+            n_kv_heads: 8,
+            head_dim,
+        },
+        sequences: vec![Sequence { cached: 100, new }; 4],
+        norm: true,
+        rotation: Some(Rotation {
+            n_pairs: head_dim / 2,
+            pairs,
+            attention_factor: 1.0,
+        }),
+    };
+    let cases = [
+        case(128, 1, RopePairs::Halves),
+        case(128, 16, RopePairs::Halves),
+        case(64, 16, RopePairs::Adjacent),
+    ];
+    let (emulator, cuda) = device();
+    let mut failures = Vec::new();
+    for case in cases {
+        println!("{case:?}");
+        let launches = launches(&emulator, &cuda, &case);
+        let append: Vec<_> = (launches.into_iter())
+            .filter(|launch| launch.kernel == "rope_append")
+            .collect();
+        // Of 32 bits come queries, keys and values, and go queries; of 16 the others.
+        let n_rows: usize = case.sequences.iter().map(|sequence| sequence.new).sum();
+        let heads = 8 * case.heads.n_heads + 2 * (4 + 2) * case.heads.n_kv_heads;
+        let bytes = n_rows * case.heads.head_dim * heads;
+        for fault in faults(&emulator, &append, bytes) {
+            failures.push(format!("{case:?}: {fault}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// The one exception: a row of the table lies in a tile of sixteen, as the head that it often is

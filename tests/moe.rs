@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use onward_emulator::{Build, Emulator};
+use onward_kernels::cuda::Cuda;
 use onward_kernels::ops::gated::{Activation, Gated};
 use onward_kernels::ops::moe_combine::MoeCombine;
 use onward_kernels::ops::moe_matmul::{Input, MoeMatmul};
@@ -248,6 +250,92 @@ fn a_layer_gives_what_numpy_says() {
     // Some twenty roundings one after the other.
     assert_close("reference", &layer(&Reference::new()), &expected, 4e-6);
     assert_close("cpu", &layer(&Cpu::new(2).unwrap()), &expected, 4e-6);
+    Emulator::install(Build::Optimised).unwrap();
+    let cuda = Cuda::open(0).unwrap();
+    assert_close("cuda", &layer(&cuda), &expected, 4e-6);
+}
+
+/// Routes `n_rows` rows of a batch and multiplies them by the experts they go to.
+fn products<B: Backend>(
+    backend: &B,
+    routes: &mut B::Routes,
+    seed: usize,
+    n_rows: usize,
+) -> Vec<f32> {
+    let logits = logits(6, seed);
+    let op = MoeRoute {
+        logits: &backend.upload(&logits.repeat(4)).unwrap(),
+        bias: None,
+        n_rows,
+        routing: MIXTRAL,
+        routes,
+    };
+    backend.moe_route(op).unwrap();
+    let weights = quantise(Format::Q8_0, &values(6 * 20 * 64, 5)).unwrap();
+    let source = |data| MatrixSource {
+        name: "experts",
+        format: Format::Q8_0,
+        rows: 20,
+        cols: 64,
+        data,
+    };
+    let experts: Vec<_> = (weights.chunks(weights.len() / 6))
+        .map(|data| vec![source(data)])
+        .collect();
+    let mut out = backend.upload(&[f32::NAN; 28 * 2 * 20]).unwrap();
+    let op = MoeMatmul {
+        x: &backend.upload(&values(28 * 64, 3)).unwrap(),
+        input: Input::Rows,
+        experts: &backend.experts(&experts).unwrap(),
+        bias: None,
+        routes,
+        n_rows,
+        out: &mut out,
+    };
+    backend.moe_matmul(op).unwrap();
+    let mut values = vec![0.0; 28 * 2 * 20];
+    backend
+        .download(&out, 0..values.len(), &mut values)
+        .unwrap();
+    values
+}
+
+/// Routes are kept from step to step: nothing of a longer batch may be left for the next.
+fn assert_forgets<B: Backend>(backend: &B) {
+    let shape = RouteShape {
+        n_rows: 28,
+        n_experts: 6,
+        top_k: 2,
+    };
+    for n_rows in [1, 8, 13, 28] {
+        let mut fresh = backend.routes(&shape).unwrap();
+        let expected = products(backend, &mut fresh, 17, n_rows);
+        let mut used = backend.routes(&shape).unwrap();
+        products(backend, &mut used, 16, 28);
+        let found = products(backend, &mut used, 17, n_rows);
+        let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(
+            bits(&found),
+            bits(&expected),
+            "{n_rows} on {}",
+            backend.name()
+        );
+        // Those rows have products, and nothing else has been touched.
+        let (own, others) = found.split_at(n_rows * 2 * 20);
+        assert!(own.iter().all(|y| y.is_finite()), "{n_rows}");
+        assert!(others.iter().all(|y| y.is_nan()), "{n_rows}");
+        let [found, expected] =
+            [&used, &fresh].map(|routes| backend.download_routes(routes).unwrap());
+        assert_eq!(found.offsets, expected.offsets, "{n_rows}");
+    }
+}
+
+#[test]
+fn routes_forget_the_batch_before() {
+    assert_forgets(&Reference::new());
+    assert_forgets(&Cpu::new(2).unwrap());
+    Emulator::install(Build::Optimised).unwrap();
+    assert_forgets(&Cuda::open(0).unwrap());
 }
 
 #[test]

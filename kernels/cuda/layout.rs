@@ -38,6 +38,8 @@ pub(crate) struct Tiling {
     pub(crate) experts_module: &'static str,
     /// The kernel for up to eight tokens of an expert.
     pub(crate) experts_decode: &'static str,
+    /// The kernels for more, and the places of their blocks.
+    pub(crate) experts_prefill: [(u32, &'static str); 2],
     /// The kernels for more, and the tokens of their blocks.
     pub(crate) prefill: [(u32, &'static str); 3],
 }
@@ -68,6 +70,10 @@ macro_rules! tiling {
             hopper: concat!("matmul_", $name, "_hopper"),
             experts_module: concat!("moe_matmul_", $module),
             experts_decode: concat!("moe_", $name, "_decode"),
+            experts_prefill: [
+                (32, concat!("moe_", $name, "_n32")),
+                (64, concat!("moe_", $name, "_n64")),
+            ],
             prefill: [
                 (16, concat!("matmul_", $name, "_n16")),
                 (32, concat!("matmul_", $name, "_n32")),

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use crate::ops::{attention, matmul, sample};
+use crate::ops::{attention, matmul, moe_matmul, sample};
 
 /// Bytes of dynamic shared memory that blocks of a kernel are launched with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ impl SharedMemory {
 static KERNELS: LazyLock<Vec<SharedMemory>> = LazyLock::new(|| {
     let mut kernels = attention::cuda::shared::memory();
     kernels.extend(matmul::shared::memory());
+    kernels.extend(moe_matmul::cuda::prefill::shared_memory());
     kernels.extend(sample::cuda::shared_memory());
     kernels
 });

@@ -2,7 +2,7 @@
 //!
 //! Which launch computes a token never changes its bits: the order of its sums is the part's.
 
-pub(super) mod prefill;
+pub(crate) mod prefill;
 
 use cudarc::driver::DeviceRepr;
 
@@ -127,7 +127,7 @@ pub(crate) unsafe fn launch_product(
     queue: &mut Queue,
     product: &Product<'_>,
 ) -> Result<()> {
-    let mut packed = prefill::Activations::new(&product.input);
+    let mut packed = prefill::Activations::new(&product.input, prefill::Order::Groups);
     for part in product.weight.parts() {
         let mut output = product.output;
         output.first = part.first_row;

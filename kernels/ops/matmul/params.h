@@ -66,7 +66,9 @@ typedef struct MatmulInput {
     unsigned cols;
 } MatmulInput;
 
-/* Activations as fragments of the tensor core, see activations.cuh; on Hopper in cores,
+/* Activations as fragments of the tensor core, see activations.cuh; where any tokens may be put
+ * together each for itself, [n_tokens][n_blocks][4 shares][4] and sums [n_tokens][n_blocks]; on
+ * Hopper in cores,
  * [n_blocks / 2][n_groups][2 blocks][4 cores of 8 columns][8 tokens][8 columns], and the sums
  * likewise, [n_blocks / 2][n_groups][2 blocks][8 tokens]. */
 typedef struct MatmulPacked {

@@ -14,8 +14,8 @@
 #include "ops/matmul/output.cuh"
 #include "ops/matmul/product.cuh"
 
-// The shared memory of a block.
-template <typename Tile, int N_TOKENS>
+// The shared memory of a block; SUMS_APART: activations keep their sums behind it.
+template <typename Tile, int N_TOKENS, bool SUMS_APART = false>
 struct PrefillShape {
     using Scales = typename Tile::Scales;
     static constexpr unsigned N_GROUPS = N_TOKENS / MATMUL_GROUP_TOKENS;
@@ -27,12 +27,20 @@ struct PrefillShape {
     static constexpr unsigned RECORD_BLOCKS = STEP_BLOCKS * Scales::RECORD_STEPS;
     static constexpr unsigned RECORDS_BYTES = MATMUL_WARPS * Scales::RECORD_BYTES;
     static constexpr unsigned GROUP_SUM_BYTES =
-        Scales::MINIMA ? RECORD_BLOCKS * MATMUL_GROUP_TOKENS * 4 : 0;
+        Scales::MINIMA && !SUMS_APART ? RECORD_BLOCKS * MATMUL_GROUP_TOKENS * 4 : 0;
     static constexpr unsigned RECORD_SLOT_BYTES = RECORDS_BYTES + N_GROUPS * GROUP_SUM_BYTES;
     // As many as there are records among the steps under way and the one in use.
     static constexpr unsigned RECORD_SLOTS = MATMUL_STAGES / Scales::RECORD_STEPS + 1;
     static constexpr unsigned BYTES =
         MATMUL_STAGES * STAGE_BYTES + RECORD_SLOTS * RECORD_SLOT_BYTES;
+
+    DEVICE uint8_t *stage(uint8_t *shared, unsigned step) {
+        return shared + step % MATMUL_STAGES * STAGE_BYTES;
+    }
+    DEVICE uint8_t *record_slot(uint8_t *shared, unsigned step) {
+        const unsigned slot = step / Scales::RECORD_STEPS % RECORD_SLOTS;
+        return shared + MATMUL_STAGES * STAGE_BYTES + slot * RECORD_SLOT_BYTES;
+    }
 };
 
 // Copies `n_bytes`, a multiple of 16, by `n_threads` threads of which this is number `thread`.
@@ -47,44 +55,91 @@ DEVICE void copy_async(uint32_t shared, const uint8_t *global, unsigned thread, 
     }
 }
 
+// The activations of a block's groups of tokens as they were packed; groups that do not exist are
+// the last. A class like this is what Pipeline asks for its activations.
 template <typename Tile, int N_TOKENS>
-struct Pipeline {
+struct TokenGroups {
     using Shape = PrefillShape<Tile, N_TOKENS>;
+
+    const uint8_t *fragments, *sums;
+    unsigned n_blocks, last_group;
+
+    METHOD TokenGroups(const MatmulPacked &packed, unsigned group)
+        : n_blocks(packed.n_blocks), last_group(packed.n_groups - 1 - group) {
+        const size_t block = static_cast<size_t>(group) * n_blocks;
+        fragments = reinterpret_cast<const uint8_t *>(packed.fragments) + block * WARP_LANES * 16;
+        sums = reinterpret_cast<const uint8_t *>(packed.sums) + block * MATMUL_GROUP_TOKENS * 4;
+    }
+
+    // Starts to copy the fragments of step `step` to `to`.
+    METHOD void load_step(uint32_t to, unsigned step) const {
+        const size_t group_stride = static_cast<size_t>(n_blocks) * WARP_LANES * 16;
+        const uint8_t *from = fragments + static_cast<size_t>(step) * Shape::GROUP_BYTES;
+        constexpr unsigned GROUP_COPIES = Shape::GROUP_BYTES / 16;
+        constexpr unsigned N_COPIES = Shape::N_GROUPS * GROUP_COPIES;
+        static_assert(MATMUL_THREADS % GROUP_COPIES == 0, "a thread keeps its place in a group");
+#pragma unroll
+        for (unsigned first = 0; first < N_COPIES; first += MATMUL_THREADS) {
+            const unsigned copy = first + threadIdx.x, group = copy / GROUP_COPIES;
+            if (N_COPIES >= MATMUL_THREADS || copy < N_COPIES) {
+                cp_async_16(to + 16 * copy, from + min(group, last_group) * group_stride +
+                                                copy % GROUP_COPIES * 16);
+            }
+        }
+    }
+
+    // And the sums of the record of that step, into its slot.
+    METHOD void load_sums(uint8_t *shared, unsigned step) const {
+        const size_t record = step / Tile::Scales::RECORD_STEPS;
+        const uint32_t to = shared_address(Shape::record_slot(shared, step) + Shape::RECORDS_BYTES);
+        const size_t group_stride = static_cast<size_t>(n_blocks) * MATMUL_GROUP_TOKENS * 4;
+        constexpr unsigned GROUP_COPIES = Shape::GROUP_SUM_BYTES / 16;
+        for (unsigned copy = threadIdx.x; copy < Shape::N_GROUPS * GROUP_COPIES;
+             copy += MATMUL_THREADS) {
+            const unsigned group = copy / GROUP_COPIES;
+            cp_async_16(to + 16 * copy, sums + record * Shape::GROUP_SUM_BYTES +
+                                            min(group, last_group) * group_stride +
+                                            copy % GROUP_COPIES * 16);
+        }
+    }
+
+    // Those of a lane's token, which have arrived.
+    DEVICE Sums<MATMUL_GROUP_TOKENS, Shape::GROUP_SUM_BYTES / 4> block_sums(uint8_t *shared,
+                                                                            unsigned step,
+                                                                            unsigned lane) {
+        const uint8_t *slot = Shape::record_slot(shared, step);
+        return {reinterpret_cast<const uint32_t *>(slot + Shape::RECORDS_BYTES) + lane / 4};
+    }
+};
+
+template <typename Tile, int N_TOKENS, typename Activations>
+struct Pipeline {
+    using Shape = typename Activations::Shape;
     using Scales = typename Tile::Scales;
 
-    const MatmulPrefillParams &params;
     uint8_t *shared;
-    const uint8_t *quants, *records, *fragments, *sums;
-    unsigned lane, warp, last_group;
+    const uint8_t *quants, *records;
+    unsigned n_steps, lane, warp;
+    Activations activations;
 
-    // The block's first group of tokens is `group`, its first tile `tile`; a warp without a tile
-    // of its own computes the last one once more, and groups that do not exist are the last.
-    METHOD Pipeline(const MatmulPrefillParams &all, unsigned group, unsigned tile)
-        : params(all), shared(dynamic_shared<uint8_t>()), lane(threadIdx.x % WARP_LANES),
-          warp(threadIdx.x / WARP_LANES), last_group(all.packed.n_groups - 1 - group) {
-        const MatmulWeight &weight = params.weight;
-        const size_t step = static_cast<size_t>(min(tile + warp, weight.n_tiles - 1)) * weight.n_steps;
+    // The block's first tile is `tile`; a warp without a tile of its own computes the last one
+    // once more.
+    METHOD Pipeline(const MatmulWeight &weight, unsigned tile, const Activations &own)
+        : shared(dynamic_shared<uint8_t>()), n_steps(weight.n_steps),
+          lane(threadIdx.x % WARP_LANES), warp(threadIdx.x / WARP_LANES), activations(own) {
+        const size_t step = static_cast<size_t>(min(tile + warp, weight.n_tiles - 1)) * n_steps;
         quants = weight.quants + step * Tile::STEP_BYTES;
         records = weight.scales + step / Scales::RECORD_STEPS * Scales::RECORD_BYTES;
-        const size_t block = static_cast<size_t>(group) * params.packed.n_blocks;
-        fragments = reinterpret_cast<const uint8_t *>(params.packed.fragments) +
-                    block * WARP_LANES * 16;
-        sums = reinterpret_cast<const uint8_t *>(params.packed.sums) +
-               block * MATMUL_GROUP_TOKENS * 4;
-    }
-
-    METHOD uint8_t *stage(unsigned step) const {
-        return shared + step % MATMUL_STAGES * Shape::STAGE_BYTES;
-    }
-    METHOD uint8_t *record_slot(unsigned step) const {
-        const unsigned slot = step / Scales::RECORD_STEPS % Shape::RECORD_SLOTS;
-        return shared + MATMUL_STAGES * Shape::STAGE_BYTES + slot * Shape::RECORD_SLOT_BYTES;
     }
 
     // Starts to copy step `step`, if there is one; a group of copies in any case.
     METHOD void load(unsigned step) const {
-        if (step < params.weight.n_steps) {
-            load_step(step);
+        if (step < n_steps) {
+            const uint32_t to = shared_address(Shape::stage(shared, step));
+            copy_async<Tile::STEP_BYTES>(to + warp * Tile::STEP_BYTES,
+                                         quants + static_cast<size_t>(step) * Tile::STEP_BYTES,
+                                         lane, WARP_LANES);
+            activations.load_step(to + Shape::QUANTS_BYTES, step);
             if constexpr (Scales::RECORD_BYTES > 0) {
                 if (step % Scales::RECORD_STEPS == 0) {
                     load_record(step);
@@ -94,63 +149,32 @@ struct Pipeline {
         cp_async_commit();
     }
 
-    METHOD void load_step(unsigned step) const {
-        const uint32_t to = shared_address(stage(step));
-        copy_async<Tile::STEP_BYTES>(to + warp * Tile::STEP_BYTES,
-                                     quants + static_cast<size_t>(step) * Tile::STEP_BYTES, lane,
-                                     WARP_LANES);
-        const size_t group_stride = static_cast<size_t>(params.packed.n_blocks) * WARP_LANES * 16;
-        const uint8_t *from = fragments + static_cast<size_t>(step) * Shape::GROUP_BYTES;
-        constexpr unsigned GROUP_COPIES = Shape::GROUP_BYTES / 16;
-        constexpr unsigned N_COPIES = Shape::N_GROUPS * GROUP_COPIES;
-        static_assert(MATMUL_THREADS % GROUP_COPIES == 0, "a thread keeps its place in a group");
-#pragma unroll
-        for (unsigned first = 0; first < N_COPIES; first += MATMUL_THREADS) {
-            const unsigned copy = first + threadIdx.x, group = copy / GROUP_COPIES;
-            if (N_COPIES >= MATMUL_THREADS || copy < N_COPIES) {
-                cp_async_16(to + Shape::QUANTS_BYTES + 16 * copy,
-                            from + min(group, last_group) * group_stride +
-                                copy % GROUP_COPIES * 16);
-            }
-        }
-    }
-
     METHOD void load_record(unsigned step) const {
         const size_t record = step / Scales::RECORD_STEPS;
-        const uint32_t to = shared_address(record_slot(step));
+        const uint32_t to = shared_address(Shape::record_slot(shared, step));
         copy_async<Scales::RECORD_BYTES>(to + warp * Scales::RECORD_BYTES,
                                          records + record * Scales::RECORD_BYTES, lane, WARP_LANES);
         if constexpr (Scales::MINIMA) {
-            const size_t group_stride =
-                static_cast<size_t>(params.packed.n_blocks) * MATMUL_GROUP_TOKENS * 4;
-            constexpr unsigned GROUP_COPIES = Shape::GROUP_SUM_BYTES / 16;
-            for (unsigned copy = threadIdx.x; copy < Shape::N_GROUPS * GROUP_COPIES;
-                 copy += MATMUL_THREADS) {
-                const unsigned group = copy / GROUP_COPIES;
-                cp_async_16(to + Shape::RECORDS_BYTES + 16 * copy,
-                            sums + record * Shape::GROUP_SUM_BYTES +
-                                min(group, last_group) * group_stride + copy % GROUP_COPIES * 16);
-            }
+            activations.load_sums(shared, step);
         }
     }
 };
 
-// The steps of a record; `total` and `sums` as in matmul_prefill.
-template <typename Tile, int N_TOKENS>
-DEVICE void run_record(const Pipeline<Tile, N_TOKENS> &pipeline, unsigned first_step,
+// The steps of a record; `sums` as in sum_up.
+template <typename Tile, int N_TOKENS, typename Activations>
+DEVICE void run_record(const Pipeline<Tile, N_TOKENS, Activations> &pipeline, unsigned first_step,
                        float (&sums)[N_TOKENS / MATMUL_GROUP_TOKENS][4], const Magic &magic) {
-    using Shape = PrefillShape<Tile, N_TOKENS>;
+    using Shape = typename Activations::Shape;
     using Scales = typename Tile::Scales;
     constexpr int N_GROUPS = Shape::N_GROUPS;
     const unsigned lane = pipeline.lane, warp = pipeline.warp;
     // The first step's copies bring the record.
     cp_async_wait<MATMUL_STAGES - 2>();
     __syncthreads();
-    const uint8_t *slot = pipeline.record_slot(first_step);
+    const uint8_t *slot = Shape::record_slot(pipeline.shared, first_step);
     Scales scales(Scales::template read<Near>(
         Scales::cursor(slot + warp * Scales::RECORD_BYTES, lane), 0));
-    const Sums<MATMUL_GROUP_TOKENS, Shape::GROUP_SUM_BYTES / 4> block_sums = {
-        reinterpret_cast<const uint32_t *>(slot + Shape::RECORDS_BYTES) + lane / 4};
+    const auto block_sums = Activations::block_sums(pipeline.shared, first_step, lane);
     add_minima<Tile, N_GROUPS>(sums, scales, block_sums, lane, magic);
     // Not unrolled: a step's addresses and operands fill the registers.
 #pragma unroll 1
@@ -161,7 +185,7 @@ DEVICE void run_record(const Pipeline<Tile, N_TOKENS> &pipeline, unsigned first_
         }
         // The stage of the step before is free since the barrier.
         pipeline.load(step + MATMUL_STAGES - 1);
-        const uint8_t *stage = pipeline.stage(step);
+        const uint8_t *stage = Shape::stage(pipeline.shared, step);
         const auto quants = Tile::Step::template read<Near>(
             Tile::Step::cursor(stage + warp * Tile::STEP_BYTES, lane), 0);
         const Fragments<WARP_LANES, STEP_BLOCKS * WARP_LANES> fragments = {
@@ -171,25 +195,21 @@ DEVICE void run_record(const Pipeline<Tile, N_TOKENS> &pipeline, unsigned first_
     }
 }
 
-// Grid: groups of N_TOKENS tokens × groups of MATMUL_WARPS tiles. Block: MATMUL_THREADS threads.
-// Dynamic shared memory: PrefillShape::BYTES.
-template <typename Tile, int N_TOKENS>
-DEVICE void matmul_prefill(const MatmulPrefillParams &params) {
-    using Scales = typename Tile::Scales;
+// Adds up a warp's tile times the block's tokens, slice by slice: `totals`, zero before.
+template <typename Tile, int N_TOKENS, typename Activations>
+DEVICE void sum_up(const Pipeline<Tile, N_TOKENS, Activations> &pipeline, const MatmulWeight &weight,
+                   float (&totals)[N_TOKENS / MATMUL_GROUP_TOKENS][4], const Magic &magic) {
     constexpr int N_GROUPS = N_TOKENS / MATMUL_GROUP_TOKENS;
-    const MatmulWeight &weight = params.weight;
-    const unsigned first_group = blockIdx.x * N_GROUPS, first_tile = blockIdx.y * MATMUL_WARPS;
-    const Pipeline<Tile, N_TOKENS> pipeline(params, first_group, first_tile);
-    const Magic magic = make_magic(params.n_tokens >> 31);
+    constexpr unsigned RECORD_STEPS = Tile::Scales::RECORD_STEPS;
 #pragma unroll
     for (unsigned step = 0; step < MATMUL_STAGES - 1; ++step) {
         pipeline.load(step);
     }
-    float totals[N_GROUPS][4] = {}, sums[N_GROUPS][4] = {};
+    float sums[N_GROUPS][4] = {};
     unsigned slice = 1;
-    for (unsigned step = 0; step < weight.n_steps; step += Scales::RECORD_STEPS) {
-        run_record<Tile, N_TOKENS>(pipeline, step, sums, magic);
-        if (step + Scales::RECORD_STEPS == weight.slice_starts[slice]) {
+    for (unsigned step = 0; step < weight.n_steps; step += RECORD_STEPS) {
+        run_record(pipeline, step, sums, magic);
+        if (step + RECORD_STEPS == weight.slice_starts[slice]) {
             ++slice;
 #pragma unroll
             for (int group = 0; group < N_GROUPS; ++group) {
@@ -201,6 +221,20 @@ DEVICE void matmul_prefill(const MatmulPrefillParams &params) {
             }
         }
     }
+}
+
+// Grid: groups of N_TOKENS tokens × groups of MATMUL_WARPS tiles. Block: MATMUL_THREADS threads.
+// Dynamic shared memory: PrefillShape::BYTES.
+template <typename Tile, int N_TOKENS>
+DEVICE void matmul_prefill(const MatmulPrefillParams &params) {
+    constexpr int N_GROUPS = N_TOKENS / MATMUL_GROUP_TOKENS;
+    using Activations = TokenGroups<Tile, N_TOKENS>;
+    const MatmulWeight &weight = params.weight;
+    const unsigned first_group = blockIdx.x * N_GROUPS, first_tile = blockIdx.y * MATMUL_WARPS;
+    const Pipeline<Tile, N_TOKENS, Activations> pipeline(weight, first_tile,
+                                                         Activations(params.packed, first_group));
+    float totals[N_GROUPS][4] = {};
+    sum_up(pipeline, weight, totals, make_magic(params.n_tokens >> 31));
     const unsigned lane = pipeline.lane;
     const unsigned first_row = (first_tile + pipeline.warp) * MATMUL_TILE_ROWS + lane / 4;
 #pragma unroll

@@ -1,4 +1,5 @@
-//! What the launches of the matmul kernels take of shared memory, those of experts among them.
+//! What the launches of the matmul kernels take of shared memory, those for few rows of experts
+//! among them.
 
 use super::cuda::{pass_steps, prefill, stage_bytes};
 use crate::cuda::SharedMemory;

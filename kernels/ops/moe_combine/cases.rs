@@ -3,7 +3,7 @@
 use super::MoeCombine;
 use crate::backend::{Backend, RouteShape};
 use crate::error::Result;
-use crate::ops::moe_matmul::cases::{random_routes, to_places};
+use crate::ops::moe_matmul::cases::{Load, random_routes, to_places};
 use crate::ops::registry::{
     Case, Cost, N_ROWS, NORMAL, Prepared, Random, Tolerance, fetch, independent_rows,
 };
@@ -74,7 +74,7 @@ impl<B: Backend> Case<B> for MoeCombineCase {
             n_experts: self.n_experts,
             top_k: self.top_k,
         };
-        let routes = random_routes(backend, shape, 0.0)?;
+        let routes = random_routes(backend, shape, Load::Chance)?;
         let slots = Random::new(50).normal(self.n_rows * self.top_k * self.width, 1.0);
         let x = to_places(backend, &routes, &slots)?;
         Ok(Box::new(Arguments::<B> {

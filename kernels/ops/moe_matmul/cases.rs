@@ -25,11 +25,72 @@ pub struct MoeMatmulCase {
     pub input: Input,
     /// Whether the layers have biases.
     pub bias: bool,
-    /// How much the router prefers its last experts, with each of which the preference grows;
-    /// 0 for not at all.
-    pub preference: f32,
+    /// Which experts the rows go to.
+    pub load: Load,
     /// Rows.
     pub n_rows: usize,
+}
+
+/// Which experts rows go to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// Any.
+    Chance,
+    /// All rows to the last ones.
+    Last,
+    /// Each expert has this many places, if all rows are there; rows go to one each.
+    Counts(&'static [usize]),
+}
+
+impl Load {
+    /// Logits of `n_rows` rows that make a router choose so.
+    fn logits(self, n_rows: usize, n_experts: usize) -> Vec<f32> {
+        const PREFERENCE: f32 = 100.0;
+        let mut logits = Random::new(40).normal(n_rows * n_experts, 1.0);
+        let rows = logits.chunks_exact_mut(n_experts);
+        match self {
+            Self::Chance => {}
+            Self::Last => rows.for_each(|row| {
+                for (expert, logit) in row.iter_mut().enumerate() {
+                    *logit += PREFERENCE * expert as f32;
+                }
+            }),
+            Self::Counts(counts) => {
+                for (row, expert) in rows.zip(in_turn(counts)) {
+                    row[expert] += PREFERENCE;
+                }
+            }
+        }
+        logits
+    }
+
+    /// Experts that have places when `n_rows` rows go to `top_k` of `n_experts` each; of those that
+    /// are left to chance as many as there can be.
+    fn n_active(self, n_rows: usize, n_experts: usize, top_k: usize) -> usize {
+        match self {
+            Self::Chance => n_experts.min(n_rows * top_k),
+            Self::Last => top_k,
+            Self::Counts(counts) => {
+                let mut active = vec![false; n_experts];
+                for expert in in_turn(counts).take(n_rows) {
+                    active[expert] = true;
+                }
+                active.into_iter().filter(|&active| active).count()
+            }
+        }
+    }
+}
+
+/// The experts of the rows: those that have places left take one in turn.
+fn in_turn(counts: &'static [usize]) -> impl Iterator<Item = usize> {
+    let most = counts.iter().copied().max().unwrap_or(0);
+    (0..most).flat_map(move |round| {
+        let left = counts
+            .iter()
+            .enumerate()
+            .filter(move |count| *count.1 > round);
+        left.map(|(expert, _)| expert)
+    })
 }
 
 struct Arguments<B: Backend> {
@@ -55,18 +116,13 @@ impl MoeMatmulCase {
     }
 }
 
-/// Routes of `n_rows` random rows; later experts are preferred by `preference` each.
+/// Routes of rows with random weights.
 pub(crate) fn random_routes<B: Backend>(
     backend: &B,
     shape: RouteShape,
-    preference: f32,
+    load: Load,
 ) -> Result<B::Routes> {
-    let mut logits = Random::new(40).normal(shape.n_rows * shape.n_experts, 1.0);
-    for row in logits.chunks_exact_mut(shape.n_experts) {
-        for (expert, logit) in row.iter_mut().enumerate() {
-            *logit += preference * expert as f32;
-        }
-    }
+    let logits = load.logits(shape.n_rows, shape.n_experts);
     let mut routes = backend.routes(&shape)?;
     backend.moe_route(MoeRoute {
         logits: &backend.upload(&logits)?,
@@ -98,41 +154,49 @@ pub(crate) fn to_places<B: Backend>(
     Ok(x)
 }
 
-pub(crate) fn all() -> Vec<MoeMatmulCase> {
-    let case = |(n_experts, top_k), parts: &[(Format, usize)], cols| MoeMatmulCase {
+/// Experts with matrices of `parts`, one row by chance.
+fn experts(
+    (n_experts, top_k): (usize, usize),
+    parts: &[(Format, usize)],
+    cols: usize,
+) -> MoeMatmulCase {
+    MoeMatmulCase {
         n_experts,
         top_k,
         parts: parts.to_vec(),
         cols,
         input: Input::Rows,
         bias: false,
-        preference: 0.0,
+        load: Load::Chance,
         n_rows: 1,
-    };
+    }
+}
+
+pub(crate) fn all() -> Vec<MoeMatmulCase> {
     let gate_up = [(Format::Q4K, 24), (Format::Q6K, 24)];
     let down = MoeMatmulCase {
         input: Input::Places,
-        ..case((60, 4), &[(Format::Q8_0, 40)], 96)
+        ..experts((60, 4), &[(Format::Q8_0, 40)], 96)
     };
     let layers = [
-        case((4, 1), &[(Format::F16, 33)], 40),
-        case((8, 2), &[(Format::Q8_0, 17)], 64),
-        case((60, 4), &gate_up, 256),
+        experts((4, 1), &[(Format::F16, 33)], 40),
+        experts((8, 2), &[(Format::Q8_0, 17)], 64),
+        experts((60, 4), &gate_up, 256),
         down,
         MoeMatmulCase {
             bias: true,
-            ..case((128, 8), &[(Format::Mxfp4, 16), (Format::Mxfp4, 16)], 96)
+            ..experts((128, 8), &[(Format::Mxfp4, 16), (Format::Mxfp4, 16)], 96)
         },
         MoeMatmulCase {
             // All rows to the last expert, and to the last two.
-            preference: 100.0,
-            ..case((4, 1), &[(Format::Bf16, 20)], 72)
+            load: Load::Last,
+            ..experts((4, 1), &[(Format::Bf16, 20)], 72)
         },
         MoeMatmulCase {
-            preference: 100.0,
+            load: Load::Last,
             input: Input::Places,
             bias: true,
-            ..case((8, 2), &[(Format::Q4_0, 32)], 64)
+            ..experts((8, 2), &[(Format::Q4_0, 32)], 64)
         },
     ];
     let with_rows = |layer: &MoeMatmulCase| {
@@ -143,11 +207,45 @@ pub(crate) fn all() -> Vec<MoeMatmulCase> {
         })
     };
     let mut cases: Vec<_> = layers.iter().flat_map(with_rows).collect();
-    cases.extend(Format::ALL.map(|format| MoeMatmulCase {
-        n_rows: 9,
-        ..case((4, 2), &[(format, 19)], 256)
-    }));
+    cases.extend(tiles_of_places());
+    for format in Format::ALL {
+        // On both sides of the kernels for many places, and the widest of them.
+        cases.extend(
+            [((4, 2), 8), ((4, 2), 9), ((1, 1), 65)].map(|(of, n_rows)| MoeMatmulCase {
+                n_rows,
+                ..experts(of, &[(format, 19)], 256)
+            }),
+        );
+    }
     cases
+}
+
+/// Experts with no place, one, and numbers on both sides of tiles of 8, 32 and 64 places.
+fn tiles_of_places() -> Vec<MoeMatmulCase> {
+    let case = |counts: &'static [usize], parts: &[(Format, usize)], cols| MoeMatmulCase {
+        load: Load::Counts(counts),
+        n_rows: counts.iter().sum(),
+        ..experts((counts.len(), 1), parts, cols)
+    };
+    const NARROW: &[usize] = &[0, 1, 8, 9, 0, 64, 65, 0];
+    const WIDE: &[usize] = &[9, 1, 0, 64, 65, 33, 64, 65];
+    vec![
+        // Rows and columns that fill no tile, two parts, one of them with activations in bf16.
+        case(NARROW, &[(Format::Q4_1, 19), (Format::Bf16, 150)], 96),
+        case(WIDE, &[(Format::Q5_1, 150), (Format::Bf16, 19)], 160),
+        MoeMatmulCase {
+            input: Input::Places,
+            bias: true,
+            ..case(NARROW, &[(Format::Q4K, 33)], 768)
+        },
+        MoeMatmulCase {
+            input: Input::Places,
+            bias: true,
+            ..case(WIDE, &[(Format::Q5K, 33)], 768)
+        },
+        // The last tile of places is that of the last expert.
+        case(&[31, 33, 0, 1], &[(Format::Q8_0, 16)], 64),
+    ]
 }
 
 impl<B: Backend> Case<B> for MoeMatmulCase {
@@ -159,10 +257,7 @@ impl<B: Backend> Case<B> for MoeMatmulCase {
 
     fn cost(&self) -> Cost {
         let places = self.n_rows * self.top_k;
-        let active = match self.preference {
-            0.0 => self.n_experts.min(places),
-            _ => self.top_k,
-        };
+        let active = (self.load).n_active(self.n_rows, self.n_experts, self.top_k);
         let in_rows = match self.input {
             Input::Rows => self.n_rows,
             Input::Places => places,
@@ -178,7 +273,7 @@ impl<B: Backend> Case<B> for MoeMatmulCase {
     fn prepare(&self, backend: &B) -> Result<Box<dyn Prepared<B>>> {
         let bias = Random::new(41).normal(self.n_experts * self.rows(), 1.0);
         let bias = self.bias.then(|| backend.upload(&bias)).transpose()?;
-        let routes = random_routes(backend, self.shape(), self.preference)?;
+        let routes = random_routes(backend, self.shape(), self.load)?;
         let x = match self.input {
             Input::Rows => Random::new(42).normal(self.n_rows * self.cols, 1.0),
             Input::Places => {

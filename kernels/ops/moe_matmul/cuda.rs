@@ -1,6 +1,8 @@
 //! `moe_matmul` on a GPU: a launch a part of the experts' stack, each as matmul's for few tokens
 //! with the places in y.
 
+pub(crate) mod prefill;
+
 use cudarc::driver::DeviceRepr;
 
 use super::{Input, MoeMatmul, OP};
@@ -14,6 +16,7 @@ use crate::cuda::experts::ExpertPart;
 use crate::cuda::layout::{Tiling, tiling};
 use crate::cuda::queue::{Launch, Queue};
 use crate::error::Result;
+use crate::ops::matmul::cuda::prefill::{Activations, Order};
 use crate::ops::matmul::cuda::{n_blocks, pass_steps, plain_output, stage_bytes};
 use crate::ops::narrow;
 
@@ -24,35 +27,37 @@ unsafe impl DeviceRepr for MoeF32Params {}
 
 /// What the launches of all parts share.
 struct Places {
+    /// Of a block of the kernels for few places.
     input: MatmulInput,
-    output: MatmulOutput,
     places: MoePlaces,
     n_places: u32,
 }
 
 pub(crate) fn run(cuda: &Cuda, op: MoeMatmul<'_, Cuda>) -> Result<()> {
-    let (rows, cols) = (op.experts.rows(), op.experts.cols());
-    let width = narrow(OP, rows)?;
+    let width = narrow(OP, op.experts.rows())?;
+    let n_rows = narrow(OP, op.n_rows)?;
     let n_places = narrow(OP, op.n_rows * op.routes.shape().top_k)?;
     if n_places == 0 {
         return Ok(());
     }
+    let (rows, n_inputs) = match op.input {
+        Input::Rows => (op.routes.rows.pointer().cast_const(), n_rows),
+        Input::Places => (std::ptr::null(), n_places),
+    };
+    let all_rows = MatmulInput {
+        x: op.x.0.pointer(),
+        rows: std::ptr::null(),
+        norm_weight: std::ptr::null(),
+        epsilon: 0.0,
+        n_tokens: n_inputs,
+        cols: narrow(OP, op.experts.cols())?,
+    };
     let shared = Places {
         input: MatmulInput {
-            x: op.x.0.pointer(),
-            rows: match op.input {
-                Input::Rows => op.routes.rows.pointer(),
-                Input::Places => std::ptr::null(),
-            },
-            norm_weight: std::ptr::null(),
-            epsilon: 0.0,
+            rows,
             // No expert has a row twice.
-            n_tokens: narrow(OP, op.n_rows)?.min(MATMUL_GROUP_TOKENS),
-            cols: narrow(OP, cols)?,
-        },
-        output: MatmulOutput {
-            bias: op.bias.map_or(std::ptr::null(), |bias| bias.0.pointer()),
-            ..plain_output(op.out.0.pointer(), width)
+            n_tokens: n_rows.min(MATMUL_GROUP_TOKENS),
+            ..all_rows
         },
         places: MoePlaces {
             offsets: op.routes.offsets.pointer(),
@@ -61,9 +66,21 @@ pub(crate) fn run(cuda: &Cuda, op: MoeMatmul<'_, Cuda>) -> Result<()> {
         },
         n_places,
     };
+    let layer = prefill::Layer {
+        places: shared.places,
+        rows,
+        n_places,
+        n_experts: narrow(OP, op.experts.n_experts())?,
+    };
+    let whole = MatmulOutput {
+        bias: op.bias.map_or(std::ptr::null(), |bias| bias.0.pointer()),
+        ..plain_output(op.out.0.pointer(), width)
+    };
+    let is_prefill = prefill::is_for(n_rows, n_places, layer.n_experts);
+    let mut packed = Activations::new(&all_rows, Order::Tokens);
     let mut queue = cuda.queue();
     for part in op.experts.parts() {
-        let mut output = shared.output;
+        let mut output = whole;
         output.first = part.part.first_row;
         if !output.bias.is_null() {
             output.bias = output.bias.wrapping_add(part.part.first_row as usize);
@@ -72,6 +89,10 @@ pub(crate) fn run(cuda: &Cuda, op: MoeMatmul<'_, Cuda>) -> Result<()> {
         // routes are of these experts and rows.
         unsafe {
             match tiling(part.part.format) {
+                Some(tiling) if is_prefill => {
+                    let packed = packed.get(cuda, &mut queue, tiling.bf16)?.packed;
+                    prefill::launch(cuda, &mut queue, part, &tiling, layer, packed, output)
+                }
                 Some(tiling) => decode(cuda, &mut queue, part, &tiling, &shared, output),
                 None => f32_product(cuda, &mut queue, part, &shared, output),
             }
@@ -80,7 +101,7 @@ pub(crate) fn run(cuda: &Cuda, op: MoeMatmul<'_, Cuda>) -> Result<()> {
     Ok(())
 }
 
-/// The launch of a part in tiles.
+/// The launch of a part in tiles, for few places.
 ///
 /// # Safety
 /// The pointers are to arrays of the shapes that `abi.h` states, and `out` overlaps no input.

@@ -20,6 +20,18 @@ typedef struct MoeDecodeParams {
     unsigned long long scales_stride; /* bytes from an expert's scales to the next's */
 } MoeDecodeParams;
 
+/* Of the kernels of tiles for many places of an expert. */
+typedef struct MoePrefillParams {
+    MatmulWeight weight;              /* the first expert's */
+    MatmulPacked packed;              /* rows, each for itself; n_groups is not used */
+    MatmulOutput output;              /* as if there were the first expert and place alone */
+    MoePlaces places;
+    const unsigned *rows;             /* [n_places]: the row of each place; null: its own */
+    unsigned long long quants_stride; /* as above */
+    unsigned long long scales_stride;
+    unsigned n_experts;
+} MoePrefillParams;
+
 /* Of moe_matmul_f32.cu. */
 typedef struct MoeF32Params {
     MatmulF32Params first;             /* as above */

@@ -1,9 +1,9 @@
 // The way from the parameters of a matmul to those of a block's own expert and places.
 //
-// In y the grid has a block for every place, of which those work that are the first of an expert
-// or every eighth behind it: they take up to eight places of their expert, whose rows are then the
-// tokens of an ordinary matmul. The others end at once. So the grid depends on the number of rows
-// alone, and an expert without rows costs nothing.
+// The grid of the kernels for few places has in y a block for every place, of which those work
+// that are the first of an expert or every eighth behind it: they take up to eight places of their
+// expert, whose rows are then the tokens of an ordinary matmul. The others end at once. So the grid
+// depends on the number of rows alone, and an expert without rows costs nothing.
 #pragma once
 
 #include "device/kernel.cuh"
@@ -23,12 +23,16 @@ struct ExpertPlaces {
 
     // Brings an input and an output from the first expert and place to these.
     METHOD void move(const MoePlaces &places, MatmulInput &input, MatmulOutput &output) const {
+        move(places, output);
         if (input.rows != nullptr) {
             input.rows += first;
         } else {
             input.x += static_cast<size_t>(first) * input.cols;
         }
         input.n_tokens = n_tokens;
+    }
+
+    METHOD void move(const MoePlaces &places, MatmulOutput &output) const {
         if (output.bias != nullptr) {
             output.bias += static_cast<size_t>(expert) * places.bias_stride;
         }

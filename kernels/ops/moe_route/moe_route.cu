@@ -68,6 +68,14 @@ struct Best {
     }
 };
 
+// The choices of a row, for its groups' lanes: an odd number of words from a group to the next, so
+// that lanes that go through their groups side by side are on different banks.
+struct Choices {
+    float values[MOE_ROUTE_MAX_EXPERTS + MOE_ROUTE_MAX_GROUPS];
+
+    METHOD float *of_group(unsigned group, unsigned size) { return values + group * (size | 1u); }
+};
+
 // The score of a group whose experts' choices begin at `choice`.
 DEVICE float group_score(const float *choice, unsigned size, bool top_two) {
     float best = -INFINITY, second = -INFINITY;
@@ -84,12 +92,13 @@ DEVICE float group_score(const float *choice, unsigned size, bool top_two) {
 }
 
 // The groups that experts are chosen from, a bit each.
-DEVICE unsigned open_groups(const MoeRouteParams &params, const float *choice) {
+DEVICE unsigned open_groups(const MoeRouteParams &params, Choices &choices) {
     const unsigned lane = threadIdx.x % WARP_LANES;
     const unsigned size = params.n_experts / params.n_groups;
     Best group = {CLOSED, lane};
     if (lane < params.n_groups) {
-        group.key = order_key(group_score(choice + lane * size, size, params.top_two != 0));
+        const float *choice = choices.of_group(lane, size);
+        group.key = order_key(group_score(choice, size, params.top_two != 0));
     }
     unsigned open = 0;
     for (unsigned i = 0; i < params.chosen_groups; ++i) {
@@ -125,9 +134,11 @@ DEVICE bool read_scores(const MoeRouteParams &params, unsigned row, float (&scor
 
 // The keys of the experts that can be chosen; those of others are CLOSED.
 template <int N>
-DEVICE void make_keys(const MoeRouteParams &params, const float (&scores)[N],
-                      float (&choice)[MOE_ROUTE_MAX_EXPERTS], unsigned (&keys)[N]) {
+DEVICE void make_keys(const MoeRouteParams &params, const float (&scores)[N], Choices &choices,
+                      unsigned (&keys)[N]) {
     const unsigned lane = threadIdx.x % WARP_LANES, n_experts = params.n_experts;
+    const bool grouped = params.n_groups != 0;
+    const unsigned size = grouped ? n_experts / params.n_groups : n_experts;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
         const unsigned expert = i * WARP_LANES + lane;
@@ -136,15 +147,16 @@ DEVICE void make_keys(const MoeRouteParams &params, const float (&scores)[N],
             const float bias = params.bias == nullptr ? 0.0f : params.bias[expert];
             const float c = below_all(scores[i] + bias);
             keys[i] = order_key(c);
-            choice[expert] = c;
+            if (grouped) {
+                choices.of_group(expert / size, size)[expert % size] = c;
+            }
         }
     }
-    if (params.n_groups == 0) {
+    if (!grouped) {
         return;
     }
     __syncwarp();
-    const unsigned open = open_groups(params, choice);
-    const unsigned size = n_experts / params.n_groups;
+    const unsigned open = open_groups(params, choices);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
         const unsigned expert = i * WARP_LANES + lane;
@@ -178,15 +190,14 @@ DEVICE unsigned take_best(const float (&scores)[N], unsigned (&keys)[N], float &
     return expert;
 }
 
-// N experts a lane. `choice` is the warp's own shared memory.
+// N experts a lane. `choices` are in the warp's own shared memory.
 template <int N>
-DEVICE void route_row(const MoeRouteParams &params, unsigned row,
-                      float (&choice)[MOE_ROUTE_MAX_EXPERTS]) {
+DEVICE void route_row(const MoeRouteParams &params, unsigned row, Choices &choices) {
     const unsigned lane = threadIdx.x % WARP_LANES;
     float scores[N];
     unsigned keys[N];
     const bool sound = read_scores(params, row, scores);
-    make_keys(params, scores, choice, keys);
+    make_keys(params, scores, choices, keys);
 
     // Lane s takes slot s.
     float weights[1] = {0.0f};
@@ -219,11 +230,11 @@ DEVICE void route_row(const MoeRouteParams &params, unsigned row,
 // Grid: n_rows / MOE_ROUTE_ROWS blocks, rounded up. Block: a warp for each of MOE_ROUTE_ROWS rows.
 template <int N>
 DEVICE void route_rows(const MoeRouteParams &params) {
-    __shared__ float choice[MOE_ROUTE_ROWS][MOE_ROUTE_MAX_EXPERTS];
+    __shared__ Choices choices[MOE_ROUTE_ROWS];
     const unsigned warp = threadIdx.x / WARP_LANES;
     const unsigned row = blockIdx.x * MOE_ROUTE_ROWS + warp;
     if (row < params.n_rows) {
-        route_row<N>(params, row, choice[warp]);
+        route_row<N>(params, row, choices[warp]);
     }
 }
 

@@ -24,17 +24,28 @@ const BLOCK_COLS: u32 = 32;
 /// Bytes of a group's fragments of a step.
 const GROUP_BYTES: u32 = MATMUL_GROUP_TOKENS * MATMUL_STEP_COLS * 2;
 
+/// What is put together when activations are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Groups of neighbouring tokens.
+    Groups,
+    /// Nothing: a kernel picks its tokens one by one.
+    Tokens,
+}
+
 /// The activations of a product, packed when a part first asks for them.
-pub(super) struct Activations<'a> {
+pub(crate) struct Activations<'a> {
     input: &'a MatmulInput,
+    order: Order,
     f16: Option<MatmulPacked>,
     bf16: Option<MatmulPacked>,
 }
 
 impl<'a> Activations<'a> {
-    pub(super) fn new(input: &'a MatmulInput) -> Self {
+    pub(crate) fn new(input: &'a MatmulInput, order: Order) -> Self {
         Self {
             input,
+            order,
             f16: None,
             bf16: None,
         }
@@ -44,7 +55,7 @@ impl<'a> Activations<'a> {
     ///
     /// # Safety
     /// The input is as `abi.h` states.
-    pub(super) unsafe fn get(
+    pub(crate) unsafe fn get(
         &mut self,
         cuda: &Cuda,
         queue: &mut Queue,
@@ -56,7 +67,7 @@ impl<'a> Activations<'a> {
             Some(packed) => packed,
             None => {
                 // SAFETY: by the contract above.
-                *place.insert(unsafe { pack(cuda, queue, self.input, bf16) }?)
+                *place.insert(unsafe { pack(cuda, queue, self.input, self.order, bf16) }?)
             }
         };
         Ok(Packed { packed, n_tokens })
@@ -65,8 +76,8 @@ impl<'a> Activations<'a> {
 
 /// Packed activations of a number of tokens.
 #[derive(Clone, Copy)]
-pub(super) struct Packed {
-    packed: MatmulPacked,
+pub(crate) struct Packed {
+    pub(crate) packed: MatmulPacked,
     n_tokens: u32,
 }
 
@@ -75,20 +86,31 @@ unsafe fn pack(
     cuda: &Cuda,
     queue: &mut Queue,
     input: &MatmulInput,
+    order: Order,
     bf16: bool,
 ) -> Result<MatmulPacked> {
-    let (kernel, what) = match bf16 {
-        true => ("matmul_pack_bf16", "activations packed in bf16"),
-        false => ("matmul_pack_f16", "activations packed in f16"),
+    let what = match bf16 {
+        true => "activations packed in bf16",
+        false => "activations packed in f16",
+    };
+    let kernel = match (order, bf16) {
+        (Order::Groups, true) => "matmul_pack_bf16",
+        (Order::Groups, false) => "matmul_pack_f16",
+        (Order::Tokens, true) => "matmul_pack_tokens_bf16",
+        (Order::Tokens, false) => "matmul_pack_tokens_f16",
     };
     let record_cols = MATMUL_STEP_COLS * MATMUL_SUPER_BLOCK_STEPS;
     // Whole records of any format.
     let n_steps = input.cols.div_ceil(record_cols) * MATMUL_SUPER_BLOCK_STEPS;
     let packed = room(cuda, queue, what, input.n_tokens, n_steps)?;
+    let n_blocks = match order {
+        Order::Groups => packed.n_groups * MATMUL_GROUP_TOKENS,
+        Order::Tokens => input.n_tokens,
+    };
     let launch = Launch {
         module: "matmul_pack",
         kernel,
-        grid: (packed.n_groups * MATMUL_GROUP_TOKENS, 1, 1),
+        grid: (n_blocks, 1, 1),
         threads: MATMUL_THREADS,
         shared_bytes: 0,
         params: MatmulPackParams {
@@ -177,14 +199,23 @@ pub(super) unsafe fn launch(
 
 /// Shared memory of a block, `PrefillShape::BYTES` of `prefill.cuh`.
 fn shared_bytes(tiling: &Tiling, n_tokens: u32) -> u32 {
-    let n_groups = n_tokens / MATMUL_GROUP_TOKENS;
-    let stage = MATMUL_WARPS * tiling.step_bytes + n_groups * GROUP_BYTES;
     let sums = match tiling.has_minima {
         true => n_tokens * tiling.record_steps * MATMUL_STEP_COLS / BLOCK_COLS * 4,
         false => 0,
     };
-    let slots = MATMUL_STAGES / tiling.record_steps + 1;
-    MATMUL_STAGES * stage + slots * (MATMUL_WARPS * tiling.record_bytes + sums)
+    shared_bytes_without_sums(tiling, n_tokens) + record_slots(tiling) * sums
+}
+
+/// The same where the sums of activations stand apart.
+pub(crate) fn shared_bytes_without_sums(tiling: &Tiling, n_tokens: u32) -> u32 {
+    let n_groups = n_tokens / MATMUL_GROUP_TOKENS;
+    let stage = MATMUL_WARPS * tiling.step_bytes + n_groups * GROUP_BYTES;
+    MATMUL_STAGES * stage + record_slots(tiling) * MATMUL_WARPS * tiling.record_bytes
+}
+
+/// `PrefillShape::RECORD_SLOTS`.
+fn record_slots(tiling: &Tiling) -> u32 {
+    MATMUL_STAGES / tiling.record_steps + 1
 }
 
 #[cfg(test)]
