@@ -130,10 +130,28 @@ pub(crate) fn call(what: impl Into<String>, error: DriverError) -> CudaError {
     };
     let name = text(error.error_name()).unwrap_or_else(|| format!("error {}", error.0 as u32));
     let words = text(error.error_string()).unwrap_or_else(|| "unknown to the driver".to_owned());
-    CudaError::Call {
-        what: what.into(),
-        detail: format!("{words} ({name})"),
+    let (what, detail) = (what.into(), format!("{words} ({name})"));
+    match is_kernel_failure(error) {
+        true => CudaError::KernelFailed { what, detail },
+        false => CudaError::Call { what, detail },
     }
+}
+
+/// Whether the error is what a kernel leaves behind; the driver repeats it at every call.
+fn is_kernel_failure(error: DriverError) -> bool {
+    use sys::CUresult as Result;
+    matches!(
+        error.0,
+        Result::CUDA_ERROR_ILLEGAL_ADDRESS
+            | Result::CUDA_ERROR_LAUNCH_TIMEOUT
+            | Result::CUDA_ERROR_ASSERT
+            | Result::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | Result::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | Result::CUDA_ERROR_MISALIGNED_ADDRESS
+            | Result::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | Result::CUDA_ERROR_INVALID_PC
+            | Result::CUDA_ERROR_LAUNCH_FAILED
+    )
 }
 
 /// Whether a call failed for want of memory.

@@ -50,6 +50,15 @@ pub enum CudaError {
         /// The architectures that are embedded.
         archs: String,
     },
+    /// A kernel ended in a fault, after which nothing works on the device until this program has
+    /// let go of it, if then.
+    #[error("a kernel failed on the GPU, so CUDA could not {what}: {detail}")]
+    KernelFailed {
+        /// What was tried next; the launch itself where the driver knew at once.
+        what: String,
+        /// The driver's name and words for the failure.
+        detail: String,
+    },
     /// A call of the driver failed.
     #[error("CUDA could not {what}: {detail}")]
     Call {

@@ -5,7 +5,8 @@ use cudarc::driver::{CudaEvent, PinnedHostSlice, result, sys};
 
 use super::array::{DeviceArray, failed};
 use super::device::Device;
-use crate::error::Result;
+use super::driver;
+use crate::error::{Error, Result};
 
 /// Bytes of a buffer.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -70,8 +71,12 @@ impl Buffer {
     fn new(device: &Device, bytes: usize) -> Result<Self> {
         // SAFETY: bytes are written before they are sent.
         let host = unsafe { device.stream().context().alloc_pinned::<u8>(bytes) };
+        let what = "pinned memory for weights on their way";
         Ok(Self {
-            host: host.map_err(|error| failed(format!("pin {bytes} bytes of memory"), error))?,
+            host: host.map_err(|error| match driver::is_out_of_memory(error) {
+                true => Error::OutOfMemory { what, bytes },
+                false => failed(format!("allocate {bytes} bytes of {what}"), error),
+            })?,
             device: DeviceArray::uninitialised(device, "staged weights", bytes)?,
             copied: None,
         })

@@ -14,6 +14,7 @@
 //! ([`Order`], [`Copies`]): a kernel that is right in all of them has its barriers and waits.
 
 mod counters;
+mod environment;
 mod launch;
 mod library;
 
@@ -22,6 +23,8 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 pub use counters::{Access, LaunchCounters, N_WIDTHS, SiteCounters, Totals, Traffic};
+pub use environment::VARIABLE;
+use environment::Wishes;
 pub use launch::{Launch, Memory};
 use library::{Functions, is_loaded};
 
@@ -110,6 +113,12 @@ pub enum EmulatorError {
         /// What the system says.
         source: libloading::Error,
     },
+    /// The environment asks for something that there is not.
+    #[error("{VARIABLE} says {word}, which is no fault or property of the emulated device")]
+    Unknown {
+        /// What it says.
+        word: String,
+    },
     /// This process runs on another driver already.
     #[error("the process has loaded another CUDA driver than {}", path.display())]
     OtherDriver {
@@ -128,12 +137,23 @@ pub struct Emulator {
 /// What can be made to fail, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The next allocation, for want of memory.
+    /// An allocation of device memory, for want of it.
     Allocation,
-    /// The next launch; every call after it fails too.
+    /// An allocation of pinned memory of the host, for want of it.
+    PinnedAllocation,
+    /// A launch, when it is asked for; every call after it fails too.
     Launch,
-    /// The end of the next capture.
+    /// A launch, alone or in a graph, when its turn comes; every call after it fails too.
+    Trap,
+    /// A launch or a graph, which never ends: who asks hears that it is not ready, and who waits
+    /// waits for ever.
+    Hang,
+    /// The end of a capture.
     Capture,
+    /// The end of a capture, for want of memory.
+    CaptureMemory,
+    /// Making a graph ready to run, for want of memory.
+    Instantiation,
 }
 
 /// What the device says of itself.
@@ -145,6 +165,8 @@ pub struct Properties {
     pub driver: (u8, u8),
     /// Memory in bytes.
     pub memory: usize,
+    /// Whether the device works again once every context on it is gone in which a kernel failed.
+    pub resets: bool,
 }
 
 impl Default for Properties {
@@ -153,6 +175,7 @@ impl Default for Properties {
             capability: (8, 0),
             driver: (13, 0),
             memory: 8 << 30,
+            resets: true,
         }
     }
 }
@@ -163,7 +186,8 @@ impl Emulator {
     ///
     /// # Errors
     ///
-    /// A library that does not load, or another driver or build that was loaded before it.
+    /// A library that does not load, another driver or build that was loaded before it, or an
+    /// environment ([`VARIABLE`]) that asks for what there is not.
     pub fn install(build: Build) -> Result<Self, EmulatorError> {
         static INSTALLED: Mutex<Option<(Build, Emulator)>> = Mutex::new(None);
         let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,7 +200,12 @@ impl Emulator {
         if is_loaded("libcuda.so") || is_loaded("libcuda.so.1") {
             return Err(EmulatorError::OtherDriver { path });
         }
+        let wishes = Wishes::of_process()?;
         let emulator = Self::load(path)?;
+        emulator.set_properties(wishes.properties);
+        for (fault, n_spared) in wishes.faults {
+            emulator.fail_after(fault, n_spared);
+        }
         *installed = Some((build, emulator.clone()));
         Ok(emulator)
     }
@@ -239,13 +268,30 @@ impl Emulator {
         let version = i32::from(properties.driver.0) * 1000 + i32::from(properties.driver.1) * 10;
         // SAFETY: takes plain numbers.
         unsafe {
-            (self.functions.set_device)(major.into(), minor.into(), version, properties.memory);
+            (self.functions.set_device)(
+                major.into(),
+                minor.into(),
+                version,
+                properties.memory,
+                properties.resets,
+            );
         }
     }
 
-    /// Makes something fail, once.
+    /// Makes something fail at its next occasion, once.
     pub fn fail_next(&self, fault: Fault) {
-        // SAFETY: the number is one of driver/control.cpp's.
-        unsafe { (self.functions.fail_next)(fault as i32) };
+        self.fail_after(fault, 0);
+    }
+
+    /// Makes something fail, once, after `n_spared` occasions on which it does not.
+    pub fn fail_after(&self, fault: Fault, n_spared: u64) {
+        // SAFETY: the number is one of driver/driver.h's.
+        unsafe { (self.functions.fail_after)(fault as i32, n_spared) };
+    }
+
+    /// Calls off what was yet to fail; whether there was something.
+    pub fn spare(&self) -> bool {
+        // SAFETY: takes nothing.
+        unsafe { (self.functions.spare)() }
     }
 }

@@ -56,7 +56,8 @@ DRIVER_API cuStreamEndCapture(CUstream stream, CUgraph *made) {
         return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     }
     const std::shared_ptr<driver::Graph> graph = stream->capture;
-    bool invalid = std::exchange(driver::faults.capture, false);
+    const bool no_memory = driver::faults.strikes(driver::Fault::CaptureMemory);
+    bool invalid = driver::faults.strikes(driver::Fault::Capture);
     for (const CUstream member : driver::streams()) {
         if (member->capture == graph) {
             invalid |= std::exchange(member->capture_invalid, false);
@@ -67,6 +68,9 @@ DRIVER_API cuStreamEndCapture(CUstream stream, CUgraph *made) {
     thread_capture.value() = nullptr;
     if (driver::sticky != CUDA_SUCCESS) {
         return driver::sticky;
+    }
+    if (no_memory) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
     }
     if (invalid) {
         return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;

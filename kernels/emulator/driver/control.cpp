@@ -53,19 +53,29 @@ CONTROL_API size_t emulator_take_report(char *out, size_t room) {
     return length;
 }
 
-CONTROL_API void emulator_set_device(int major, int minor, int driver_version, size_t memory_bytes) {
+CONTROL_API void emulator_set_device(int major, int minor, int driver_version, size_t memory_bytes, bool resets) {
     const driver::Lock lock(driver::mutex());
+    driver::faults.resets = resets;
     driver::faults.capability[0] = major;
     driver::faults.capability[1] = minor;
     driver::faults.driver_version = driver_version;
     emulator::set_room(memory_bytes);
 }
 
-// 0: the next allocation, 1: the next launch, 2: the end of the next capture.
-CONTROL_API void emulator_fail_next(int what) {
+// Has a fault strike after `n_spared` occasions.
+CONTROL_API void emulator_fail_after(int fault, uint64_t n_spared) {
     const driver::Lock lock(driver::mutex());
-    bool *const flags[] = {&driver::faults.allocation, &driver::faults.launch, &driver::faults.capture};
-    *flags[what] = true;
+    driver::faults.countdown[fault] = n_spared + 1;
+}
+
+// Has no fault strike; whether one would have.
+CONTROL_API bool emulator_spare() {
+    const driver::Lock lock(driver::mutex());
+    bool pending = false;
+    for (uint64_t &left : driver::faults.countdown) {
+        pending |= std::exchange(left, 0) > 0;
+    }
+    return pending;
 }
 
 CONTROL_API void *emulator_allocate(size_t n_bytes) {

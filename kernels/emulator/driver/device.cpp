@@ -21,6 +21,7 @@ namespace {
 
 // The one context; its handle is its address.
 char context;
+int n_retained;
 driver::PerThread<CUcontext> current_context;
 
 struct Error {
@@ -125,7 +126,7 @@ DRIVER_API cuDeviceGetName(char *name, int length, CUdevice) {
 }
 
 DRIVER_API cuDeviceTotalMem_v2(size_t *bytes, CUdevice) {
-    ENTER
+    const driver::Lock lock(driver::mutex());
     *bytes = emulator::room().total;
     return CUDA_SUCCESS;
 }
@@ -141,11 +142,23 @@ DRIVER_API cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice) {
 }
 
 DRIVER_API cuDevicePrimaryCtxRetain(CUcontext *made, CUdevice) {
+    ENTER
+    ++n_retained;
     *made = reinterpret_cast<CUcontext>(&context);
     return CUDA_SUCCESS;
 }
 
-DRIVER_API cuDevicePrimaryCtxRelease_v2(CUdevice) { return CUDA_SUCCESS; }
+// Whoever releases it last resets the device, which ends a kernel's fault where it can be ended.
+DRIVER_API cuDevicePrimaryCtxRelease_v2(CUdevice) {
+    const driver::Lock lock(driver::mutex());
+    if (n_retained == 0) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    if (--n_retained == 0 && driver::faults.resets) {
+        driver::sticky = CUDA_SUCCESS;
+    }
+    return CUDA_SUCCESS;
+}
 
 DRIVER_API cuCtxGetCurrent(CUcontext *found) {
     *found = current_context.value();

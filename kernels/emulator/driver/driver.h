@@ -83,6 +83,7 @@ struct Mark {
 
 struct CUstream_st {
     bool blocking = true; // waits for the default stream and the other way around
+    bool hangs = false;   // what is first in the queue never ends
     std::deque<driver::Work> queue;
     std::shared_ptr<driver::Graph> capture; // while work is captured
     bool capture_origin = false;
@@ -109,13 +110,32 @@ namespace driver {
 using Lock = std::lock_guard<std::recursive_mutex>;
 std::recursive_mutex &mutex();
 
-// Faults that a test asked for: each strikes once and is then forgotten.
+// What a test may have fail; numbered as in lib.rs.
+enum class Fault {
+    Allocation,       // of device memory, for want of it
+    PinnedAllocation, // of the host's memory, for want of it
+    Launch,           // when it is asked for
+    Trap,             // a launch, alone or in a graph, when its turn comes
+    Hang,             // a launch or a graph that never ends
+    Capture,          // its end
+    CaptureMemory,    // its end, for want of memory
+    Instantiation,    // of a graph, for want of memory
+    Count
+};
+
+// Each fault that was asked for strikes once and is then forgotten.
 struct Faults {
-    bool allocation = false;
-    bool launch = false;
-    bool capture = false;
+    // Occasions until it strikes, this one included; 0 where it was not asked for.
+    uint64_t countdown[static_cast<size_t>(Fault::Count)] = {};
+    bool resets = true; // whether a new context works after a fault
     int driver_version = 13000;
     int capability[2] = {8, 0};
+
+    // Whether the fault strikes on this occasion.
+    bool strikes(Fault fault) {
+        uint64_t &left = countdown[static_cast<size_t>(fault)];
+        return left > 0 && --left == 0;
+    }
 };
 extern Faults faults;
 
@@ -134,6 +154,9 @@ CUresult submit(CUstream stream, Kind kind, std::string name, std::function<CUre
 
 // Does all work of a stream that was asked for before `before`.
 CUresult drain(CUstream stream, uint64_t before = UINT64_MAX);
+
+// Does the next work of a stream, and what it waits for. Whether that ends.
+bool run_next(CUstream stream);
 CUresult drain_until(const Mark &mark);
 CUresult drain_all();
 

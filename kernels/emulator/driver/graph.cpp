@@ -22,6 +22,9 @@ bool alike(const Graph &a, const Graph &b) {
 
 DRIVER_API cuGraphInstantiateWithFlags(CUgraphExec *made, CUgraph graph, unsigned long long) {
     ENTER
+    if (driver::faults.strikes(driver::Fault::Instantiation)) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     *made = new CUgraphExec_st{std::make_shared<Graph>(*graph->graph)};
     return CUDA_SUCCESS;
 }

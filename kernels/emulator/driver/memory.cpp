@@ -25,7 +25,7 @@ CUresult allocate(CUdeviceptr *made, size_t n_bytes) {
     if (n_bytes == 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    if (std::exchange(driver::faults.allocation, false)) {
+    if (driver::faults.strikes(driver::Fault::Allocation)) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     void *memory = emulator::allocate(n_bytes);
@@ -102,7 +102,7 @@ DRIVER_API cuMemGetInfo_v2(size_t *free, size_t *total) {
 
 DRIVER_API cuMemHostAlloc(void **made, size_t n_bytes, unsigned) {
     ENTER
-    if (std::exchange(driver::faults.allocation, false)) {
+    if (driver::faults.strikes(driver::Fault::PinnedAllocation)) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     *made = emulator::allocate(n_bytes, emulator::Home::Host);

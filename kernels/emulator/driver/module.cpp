@@ -123,7 +123,7 @@ DRIVER_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y,
                           unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
                           void **arguments, void **) {
     ENTER
-    if (std::exchange(driver::faults.launch, false)) {
+    if (driver::faults.strikes(driver::Fault::Launch)) {
         driver::session()->report = "a launch of " + std::string(function->kernel->name) + " was made to fail";
         return driver::sticky = CUDA_ERROR_LAUNCH_FAILED;
     }
@@ -143,6 +143,10 @@ DRIVER_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y,
     return driver::submit(stream, driver::Kind::Launch, kernel->name,
                           [kernel, shape, params = std::vector<char>(params, params + kernel->param_bytes),
                            session = driver::session()] {
+                              if (driver::faults.strikes(driver::Fault::Trap)) {
+                                  session->report = "a launch of " + std::string(kernel->name) + " was made to trap";
+                                  return CUDA_ERROR_LAUNCH_FAILED;
+                              }
                               return driver::run_now(*kernel, shape, params.data(), *session)
                                          ? CUDA_SUCCESS
                                          : CUDA_ERROR_LAUNCH_FAILED;

@@ -1,5 +1,6 @@
 // In what order work is done: streams and the queues in them.
 #include <algorithm>
+#include <unistd.h>
 
 #include "driver.h"
 
@@ -72,13 +73,27 @@ CUresult submit(CUstream handle, Kind kind, std::string name, std::function<CUre
     return stream->queue.size() > QUEUE_LIMIT ? drain(stream) : CUDA_SUCCESS;
 }
 
+bool run_next(CUstream stream) {
+    if (stream->blocking && drain_blocking(stream, stream->queue.front().order) != CUDA_SUCCESS) {
+        return true;
+    }
+    const Kind kind = stream->queue.front().kind;
+    stream->hangs |= (kind == Kind::Launch || kind == Kind::Graph) && faults.strikes(Fault::Hang);
+    if (!stream->hangs) {
+        run_front(stream);
+    }
+    return !stream->hangs;
+}
+
 CUresult drain(CUstream handle, uint64_t before) {
     const CUstream stream = resolve(handle);
     while (!stream->queue.empty() && stream->queue.front().order < before && sticky == CUDA_SUCCESS) {
-        if (stream->blocking && drain_blocking(stream, stream->queue.front().order) != CUDA_SUCCESS) {
-            break;
+        if (!run_next(stream)) {
+            // Who waits for it waits for ever, and so does everyone else.
+            for (;;) {
+                pause();
+            }
         }
-        run_front(stream);
     }
     return sticky;
 }

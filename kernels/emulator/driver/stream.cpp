@@ -56,8 +56,8 @@ DRIVER_API cuStreamQuery(CUstream handle) {
     if (stream->queue.empty()) {
         return CUDA_SUCCESS;
     }
-    const CUresult result = driver::drain(stream, stream->queue.front().order + 1);
-    return result == CUDA_SUCCESS ? CUDA_ERROR_NOT_READY : result;
+    driver::run_next(stream);
+    return driver::sticky == CUDA_SUCCESS ? CUDA_ERROR_NOT_READY : driver::sticky;
 }
 
 DRIVER_API cuStreamWaitEvent(CUstream handle, CUevent event, unsigned) {
