@@ -11,8 +11,8 @@ use crate::commands::{
     inspect::InspectArgs, next::NextArgs, perplexity::PerplexityArgs, tokenize::TokenizeArgs,
 };
 use crate::values::{
-    above_zero, bias, chunk_size, context_size, finite, fraction, non_negative, seed, thread_count,
-    whole,
+    above_zero, bias, chunk_size, context_size, device, finite, fraction, non_negative, seed,
+    thread_count, whole,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -125,9 +125,18 @@ pub(crate) struct ModelArgs {
     #[arg(short, long, value_name = "N", value_parser = thread_count)]
     pub(crate) threads: Option<usize>,
 
-    /// What computes: cpu is fast, reference is plain f32 loops to judge others by
-    #[arg(long, value_enum, value_name = "DEVICE", default_value_t = Device::Cpu, hide_possible_values = true)]
+    /// What computes: cpu; cuda or cuda:N, a GPU; emulated, the GPU's kernels on the CPU, slowly;
+    /// reference, plain f32 loops to judge others by
+    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
     pub(crate) device: Device,
+
+    /// How a GPU keeps keys and values: bf16, or int8 in half the memory [default: bf16]
+    #[arg(long, value_enum, value_name = "TYPE", hide_possible_values = true)]
+    pub(crate) kv_type: Option<KvPrecision>,
+
+    /// Launch a GPU's kernels one by one instead of recorded as CUDA graphs; the result is the same
+    #[arg(long)]
+    pub(crate) no_graphs: bool,
 
     /// Most prompt tokens to take in one pass; changes speed and memory, never the result
     #[arg(short = 'b', long = "chunk", value_name = "N", value_parser = chunk_size, default_value_t = 512)]
@@ -135,12 +144,25 @@ pub(crate) struct ModelArgs {
 }
 
 /// A place that can run a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Device {
     /// Threads and SIMD, on the weights as they are packed in the file.
     Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+    /// The kernels of a GPU, run on the CPU: for tests.
+    Emulated,
     /// Plain f32 loops: slow, and the truth that the others are judged by.
     Reference,
+}
+
+/// How a GPU keeps keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KvPrecision {
+    /// In 16 bits.
+    Bf16,
+    /// In 8 bits, with a scale for each head of a token.
+    Int8,
 }
 
 /// The temperature and the cuts. What is left out comes from the model, where it recommends

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::args::Device;
+
 /// The most tokens to generate; `None` goes on until the model stops or the context ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenLimit(pub(crate) Option<usize>);
@@ -15,6 +17,20 @@ pub(crate) fn token_limit(text: &str) -> Result<TokenLimit, String> {
         Ok(n) if n > 0 => Ok(TokenLimit(Some(n))),
         _ => Err("a number of tokens from 1 up is wanted, or -1 for no limit".into()),
     }
+}
+
+/// A place that can run a model.
+pub(crate) fn device(text: &str) -> Result<Device, String> {
+    let gpu = |number: &str| number.parse().ok().map(Device::Cuda);
+    let known = match text {
+        "cpu" => Some(Device::Cpu),
+        "cuda" => Some(Device::Cuda(0)),
+        "emulated" => Some(Device::Emulated),
+        "reference" => Some(Device::Reference),
+        _ => text.strip_prefix("cuda:").and_then(gpu),
+    };
+    let wanted = || "cpu, cuda, cuda:N, emulated or reference is wanted".to_owned();
+    known.ok_or_else(wanted)
 }
 
 /// A number of things, none included.
