@@ -242,7 +242,7 @@ pub trait ExpertStack {
 }
 
 /// A device that holds weights and runs the operations of a model.
-pub trait Backend: Send + Sync + Sized + 'static {
+pub trait Backend: Send + Sync + 'static {
     /// An array of `f32` on the device.
     type Buffer: Array + Send + Sync;
     /// One or more weight matrices over the same input, stacked along their rows.

@@ -60,7 +60,7 @@ pub struct StepRow<'a> {
 pub type Pass<'a, B> = dyn FnMut(&Batch, &mut <B as Backend>::Buffer) -> Result<()> + 'a;
 
 /// Sequences that are decoded together.
-pub trait Decoder<B: Backend>: Send {
+pub trait Decoder<B: Backend + ?Sized>: Send {
     /// `[n_logits, vocab]`: where a forward pass leaves the logits that [`draw`](Self::draw) reads.
     fn logits(&mut self) -> &mut B::Buffer;
 

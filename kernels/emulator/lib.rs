@@ -156,6 +156,20 @@ pub enum Fault {
     Instantiation,
 }
 
+/// Calls of the driver by what they cost a program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Launches of kernels, those that were captured too.
+    pub launches: u64,
+    /// Launches of graphs.
+    pub graph_launches: u64,
+    /// Waits until the device has done something.
+    pub waits: u64,
+    /// Allocations of the device's memory and of pinned memory.
+    pub allocations: u64,
+}
+
 /// What the device says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Properties {
@@ -276,6 +290,14 @@ impl Emulator {
                 properties.resets,
             );
         }
+    }
+
+    /// This thread's calls of the driver since it last asked.
+    pub fn take_calls(&self) -> Calls {
+        let mut calls = Calls::default();
+        // SAFETY: writes the struct, which driver/driver.h has the same of.
+        unsafe { (self.functions.take_calls)(&raw mut calls) };
+        calls
     }
 
     /// Makes something fail at its next occasion, once.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 
+use crate::Calls;
 use crate::counters::TakeCounters;
 
 /// The functions of `driver/control.cpp`.
@@ -17,6 +18,7 @@ pub(crate) struct Functions {
     pub(crate) set_device: unsafe extern "C" fn(i32, i32, i32, usize, bool),
     pub(crate) fail_after: unsafe extern "C" fn(i32, u64),
     pub(crate) spare: unsafe extern "C" fn() -> bool,
+    pub(crate) take_calls: unsafe extern "C" fn(*mut Calls),
     pub(crate) allocate: unsafe extern "C" fn(usize) -> *mut u8,
     pub(crate) release: unsafe extern "C" fn(*mut u8),
     pub(crate) launch: unsafe extern "C" fn(*const i8, *const u32, u32, *const u8, usize) -> i32,
@@ -39,6 +41,7 @@ impl Functions {
                 set_device: *function(library, "emulator_set_device")?,
                 fail_after: *function(library, "emulator_fail_after")?,
                 spare: *function(library, "emulator_spare")?,
+                take_calls: *function(library, "emulator_take_calls")?,
                 allocate: *function(library, "emulator_allocate")?,
                 release: *function(library, "emulator_release")?,
                 launch: *function(library, "emulator_launch")?,

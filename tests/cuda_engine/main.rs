@@ -1,6 +1,7 @@
 //! The engine on a GPU, which here is the emulated device: recorded steps, the host out of the loop.
 
 mod bits;
+mod calls;
 
 use std::ops::ControlFlow;
 

@@ -78,6 +78,12 @@ CONTROL_API bool emulator_spare() {
     return pending;
 }
 
+// The calls since the last call of this function.
+CONTROL_API void emulator_take_calls(driver::Calls *calls) {
+    const driver::Lock lock(driver::mutex());
+    *calls = std::exchange(driver::session()->calls, {});
+}
+
 CONTROL_API void *emulator_allocate(size_t n_bytes) {
     const driver::Lock lock(driver::mutex());
     return emulator::allocate(n_bytes);

@@ -175,6 +175,7 @@ DRIVER_API cuCtxSynchronize() {
     if (driver::breaks_capture()) {
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     }
+    ++driver::session()->calls.waits;
     return driver::drain_all();
 }
 

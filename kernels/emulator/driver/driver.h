@@ -48,8 +48,17 @@ class PerThread {
     pthread_key_t key;
 };
 
+// Calls of the driver by what they cost a program.
+struct Calls {
+    uint64_t launches;       // of kernels, those that are captured too
+    uint64_t graph_launches;
+    uint64_t waits;          // until the device has done something
+    uint64_t allocations;    // of the device's memory or of pinned memory
+};
+
 // What a thread of the program set up, and what its work left behind.
 struct Session {
+    Calls calls = {};
     Schedule schedule;
     std::string report;
     std::deque<emulator::Counters> counters; // of counted builds, oldest first

@@ -36,6 +36,7 @@ DRIVER_API cuGraphUpload(CUgraphExec, CUstream) {
 
 DRIVER_API cuGraphLaunch(CUgraphExec exec, CUstream stream) {
     ENTER
+    ++driver::session()->calls.graph_launches;
     return driver::submit(stream, driver::Kind::Graph, {}, [graph = exec->graph] {
         for (const driver::Work &node : graph->nodes) {
             if (const CUresult result = node.run(); result != CUDA_SUCCESS) {

@@ -22,6 +22,7 @@ bool on_device(CUdeviceptr address, size_t n_bytes) {
 bool captures(CUstream stream) { return driver::resolve(stream)->capture != nullptr; }
 
 CUresult allocate(CUdeviceptr *made, size_t n_bytes) {
+    ++driver::session()->calls.allocations;
     if (n_bytes == 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -102,6 +103,7 @@ DRIVER_API cuMemGetInfo_v2(size_t *free, size_t *total) {
 
 DRIVER_API cuMemHostAlloc(void **made, size_t n_bytes, unsigned) {
     ENTER
+    ++driver::session()->calls.allocations;
     if (driver::faults.strikes(driver::Fault::PinnedAllocation)) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -147,6 +149,7 @@ DRIVER_API cuMemcpyDtoHAsync_v2(void *target, CUdeviceptr source, size_t n_bytes
         return CUDA_SUCCESS;
     });
     const bool waits = !captures(stream) && !driver::is_pinned(target, n_bytes);
+    driver::session()->calls.waits += waits ? 1 : 0;
     return waits && result == CUDA_SUCCESS ? driver::drain(stream) : result;
 }
 

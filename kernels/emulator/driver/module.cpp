@@ -123,6 +123,7 @@ DRIVER_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y,
                           unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
                           void **arguments, void **) {
     ENTER
+    ++driver::session()->calls.launches;
     if (driver::faults.strikes(driver::Fault::Launch)) {
         driver::session()->report = "a launch of " + std::string(function->kernel->name) + " was made to fail";
         return driver::sticky = CUDA_ERROR_LAUNCH_FAILED;

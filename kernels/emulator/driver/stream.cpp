@@ -46,6 +46,7 @@ DRIVER_API cuStreamSynchronize(CUstream stream) {
         resolve(stream)->capture_invalid = true;
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     }
+    ++driver::session()->calls.waits;
     return driver::drain(stream);
 }
 
@@ -123,6 +124,7 @@ DRIVER_API cuEventSynchronize(CUevent event) {
     if (event->captured_into != nullptr) {
         return CUDA_ERROR_CAPTURED_EVENT;
     }
+    ++driver::session()->calls.waits;
     return event->mark != nullptr ? driver::drain_until(*event->mark) : CUDA_SUCCESS;
 }
 
