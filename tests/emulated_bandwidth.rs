@@ -26,7 +26,7 @@ use onward_kernels::ops::rope_append::RopePairs;
 use onward_kernels::ops::rope_append::cases::{RopeAppendCase, Rotation};
 
 /// The modelled cache in bytes.
-const CACHE: usize = 256 << 10;
+const CACHE: usize = 1 << 20;
 /// Bytes moved over bytes that have to be.
 const EXCESS: f64 = 1.05;
 /// Sectors that accesses must touch over those that they do.
@@ -218,7 +218,7 @@ fn experts(parts: &[(Format, usize)], top_k: usize, load: Load, n_rows: usize) -
         },
         top_k,
         parts: parts.to_vec(),
-        cols: 1024,
+        cols: 2048,
         input: Input::Rows,
         bias: false,
         load,
@@ -228,13 +228,13 @@ fn experts(parts: &[(Format, usize)], top_k: usize, load: Load, n_rows: usize) -
 
 #[test]
 fn experts_with_few_rows_read_each_weight_once() {
-    let formats = Format::ALL.map(|format| experts(&[(format, 256)], 2, Load::Last, 1));
+    let formats = Format::ALL.map(|format| experts(&[(format, 512)], 2, Load::Last, 1));
     let batch = [Format::Bf16, Format::Q8_0, Format::Q4K]
-        .map(|format| experts(&[(format, 256)], 2, Load::Last, 8));
+        .map(|format| experts(&[(format, 512)], 2, Load::Last, 8));
     let down = MoeMatmulCase {
         input: Input::Places,
         bias: true,
-        ..experts(&[(Format::Q6K, 256)], 2, Load::Last, 8)
+        ..experts(&[(Format::Q6K, 512)], 2, Load::Last, 8)
     };
     let (emulator, cuda) = device();
     let cases = formats.into_iter().chain(batch).chain([down]);
