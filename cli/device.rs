@@ -63,18 +63,25 @@ pub(crate) fn default_threads() -> usize {
 }
 
 #[cfg(feature = "cuda")]
+pub(crate) use gpu::kv_type;
+
+#[cfg(feature = "cuda")]
 mod gpu {
     use onward_kernels::cuda::{Cuda, KvType};
 
     use crate::args::{KvPrecision, ModelArgs};
 
-    /// A GPU.
-    pub(super) fn open(args: &ModelArgs, ordinal: usize) -> anyhow::Result<Cuda> {
-        let kv_type = match args.kv_type {
+    /// How a GPU keeps keys and values.
+    pub(crate) fn kv_type(wanted: Option<KvPrecision>) -> KvType {
+        match wanted {
             None | Some(KvPrecision::Bf16) => KvType::Bf16,
             Some(KvPrecision::Int8) => KvType::Int8,
-        };
-        let cuda = Cuda::open(ordinal)?.with_kv(kv_type);
+        }
+    }
+
+    /// A GPU.
+    pub(super) fn open(args: &ModelArgs, ordinal: usize) -> anyhow::Result<Cuda> {
+        let cuda = Cuda::open(ordinal)?.with_kv(kv_type(args.kv_type));
         Ok(match args.no_graphs {
             true => cuda.without_graphs(),
             false => cuda,

@@ -25,6 +25,9 @@ pub enum Error {
     /// The vocabulary, the text or the chat template.
     #[error(transparent)]
     Tokenizer(#[from] onward_tokenizer::TokenizerError),
+    /// A model that is larger than what its device has free.
+    #[error("{0}")]
+    TooLittleMemory(String),
     /// An operation or a device.
     #[error(transparent)]
     Kernel(#[from] onward_kernels::Error),

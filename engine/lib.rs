@@ -12,8 +12,8 @@ pub mod kv;
 pub mod model;
 
 pub use api::{
-    Completion, Engine, EngineOptions, Event, FinishReason, Loading, MemoryUse, Request, Token,
-    TopToken,
+    Completion, Engine, EngineOptions, Event, FinishReason, Loading, Request, Token, TopToken,
+    memory_plan,
 };
 pub use decode::Session;
 pub use error::{Error, Result};

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use crate::decode::{DecodeShape, Decoder};
 use crate::error::{Error, Result};
+use crate::memory::{MemoryPlan, ModelShape};
 use crate::ops::{
     attention::Attention,
     embed::Embed,
@@ -287,6 +288,21 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bytes that a decoder of this shape occupies.
     fn decoder_bytes(&self, shape: &DecodeShape) -> usize;
+
+    /// What a model of this shape takes on the device.
+    fn plan(&self, model: &ModelShape<'_>) -> MemoryPlan;
+
+    /// What the device has free; `None` where memory is the operating system's to give, which it
+    /// does as it is used.
+    fn free_bytes(&self) -> Result<Option<usize>> {
+        Ok(None)
+    }
+
+    /// Allocates what passes of a model that is loaded need beside their operands.
+    fn reserve(&self, model: &ModelShape<'_>) -> Result<()> {
+        let _ = model;
+        Ok(())
+    }
 
     /// What attention over the cache rounds; nothing unless the backend says so.
     fn kv_rounding(&self) -> KvRounding {

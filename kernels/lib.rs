@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod decode;
 pub mod error;
+pub mod memory;
 pub mod ops;
 pub mod quant;
 pub mod reference;

@@ -5,21 +5,25 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use clap::Args;
 use onward_engine::formats::ModelFile;
-use onward_engine::{EngineOptions, MemoryUse, ModelConfig};
+use onward_engine::{EngineOptions, ModelConfig, memory_plan};
+use onward_kernels::memory::{MemoryPlan, ModelShape};
 use onward_kernels::ops::attention::Mask;
 use serde::Serialize;
 
 use crate::Outcome;
+use crate::args::{Device, KvPrecision};
 use crate::cache::model_path;
 use crate::output::{self, Style};
-use crate::values::{chunk_size, context_size, sequence_count};
+use crate::values::{chunk_size, context_size, device, sequence_count};
 
 const EXAMPLES: &str = "\
 Examples:
   onward inspect model.gguf
   onward inspect model.gguf -c 8192 --batch 16
+  onward inspect model.gguf --device cuda
   onward inspect model.gguf --json";
 
 #[derive(Args, Debug)]
@@ -36,6 +40,14 @@ pub(crate) struct InspectArgs {
     /// Tokens of context to reckon with [default: what the model was trained for]
     #[arg(short, long, value_name = "N", value_parser = context_size)]
     ctx_size: Option<usize>,
+
+    /// The device to reckon for, which need not be there: cpu, cuda or reference
+    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
+    device: Device,
+
+    /// How a GPU keeps keys and values: bf16, or int8 in half the memory [default: bf16]
+    #[arg(long, value_enum, value_name = "TYPE", hide_possible_values = true)]
+    kv_type: Option<KvPrecision>,
 
     /// Sequences held at once
     #[arg(long, value_name = "N", value_parser = sequence_count, default_value_t = 1)]
@@ -97,11 +109,18 @@ impl Group {
 
 #[derive(Serialize)]
 struct Memory {
+    device: &'static str,
     context: usize,
     sequences: usize,
+    /// Bytes by purpose.
     weights: usize,
     kv_cache: usize,
+    decoder: usize,
+    activations: usize,
     scratch: usize,
+    /// Allowances, for a GPU.
+    graphs: usize,
+    driver: usize,
     total: usize,
 }
 
@@ -113,7 +132,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         n_sequences: args.batch,
         chunk: args.chunk,
     };
-    let inspection = inspect(&path, &options)?;
+    let inspection = inspect(&path, &options, args)?;
     if args.json {
         output::json(&inspection)?;
     } else {
@@ -122,7 +141,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn inspect(path: &Path, options: &EngineOptions) -> anyhow::Result<Inspection> {
+fn inspect(path: &Path, options: &EngineOptions, args: &InspectArgs) -> anyhow::Result<Inspection> {
     let file = ModelFile::open(path)?;
     let config = ModelConfig::from_file(&file)?;
     let (mut kinds, mut formats) = (BTreeMap::new(), BTreeMap::new());
@@ -137,7 +156,8 @@ fn inspect(path: &Path, options: &EngineOptions) -> anyhow::Result<Inspection> {
         format.add(parameters, bytes);
         all.add(parameters, bytes);
     }
-    let memory = MemoryUse::estimate(&file, &config, options);
+    let plan = device_planner(args.device, args.kv_type)?;
+    let memory = memory_plan(&file, options, plan)?;
     Ok(Inspection {
         path: path.to_owned(),
         parameters: all.parameters,
@@ -145,16 +165,47 @@ fn inspect(path: &Path, options: &EngineOptions) -> anyhow::Result<Inspection> {
         kinds,
         formats,
         memory: Memory {
+            device: match args.device {
+                Device::Cpu => "cpu",
+                Device::Cuda(_) | Device::Emulated => "cuda",
+                Device::Reference => "reference",
+            },
             context: options.context(&config),
             sequences: options.n_sequences,
             weights: memory.weights,
             kv_cache: memory.kv_cache,
+            decoder: memory.decoder,
+            activations: memory.activations,
             scratch: memory.scratch,
+            graphs: memory.graphs,
+            driver: memory.context,
             total: memory.total(),
         },
         family: config.family,
         name: config.name,
     })
+}
+
+/// Says how much memory a model takes on a device.
+type Planner = dyn FnOnce(&ModelShape<'_>) -> MemoryPlan;
+
+fn device_planner(device: Device, kv_type: Option<KvPrecision>) -> anyhow::Result<Box<Planner>> {
+    if kv_type.is_some() && !matches!(device, Device::Cuda(_) | Device::Emulated) {
+        bail!("--kv-type is for a GPU: --device cuda");
+    }
+    match device {
+        Device::Cpu => Ok(Box::new(onward_kernels::cpu::plan)),
+        Device::Reference => Ok(Box::new(onward_kernels::reference::plan)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) | Device::Emulated => {
+            let kv_type = crate::device::kv_type(kv_type);
+            Ok(Box::new(move |model| {
+                onward_kernels::cuda::plan(kv_type, model)
+            }))
+        }
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) | Device::Emulated => Err(onward_kernels::cuda::CudaError::NotBuilt.into()),
+    }
 }
 
 fn shape(config: &ModelConfig) -> Shape {

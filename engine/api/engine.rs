@@ -3,10 +3,11 @@
 use std::ops::{ControlFlow, Range};
 
 use onward_kernels::Batch;
+use onward_kernels::memory::MemoryPlan;
 use onward_kernels::ops::sample::SamplingParams;
 use onward_tokenizer::{ChatTemplate, Tokenizer};
 
-use super::memory::{LOGIT_ROWS, MemoryUse};
+use super::memory::LOGIT_ROWS;
 use super::request::{Completion, Event, Request};
 use crate::decode::{Context, Generation, Rounds, Session};
 use crate::error::{Error, Result};
@@ -24,7 +25,7 @@ pub struct Engine {
     pub(super) pages: PagePool,
     pub(super) n_ctx: usize,
     pub(super) n_sequences: usize,
-    pub(super) memory: MemoryUse,
+    pub(super) memory: MemoryPlan,
 }
 
 impl Engine {
@@ -53,8 +54,8 @@ impl Engine {
         self.n_ctx
     }
 
-    /// Memory taken.
-    pub fn memory(&self) -> MemoryUse {
+    /// Memory taken, as it was planned.
+    pub fn memory(&self) -> MemoryPlan {
         self.memory
     }
 

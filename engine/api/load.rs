@@ -5,7 +5,7 @@ use onward_kernels::ops::sample::SamplingParams;
 use onward_tokenizer::Tokenizer;
 
 use super::engine::Engine;
-use super::memory::{self, MemoryUse};
+use super::memory;
 use crate::error::{Error, Result};
 use crate::formats::ModelFile;
 use crate::kv::PagePool;
@@ -38,7 +38,7 @@ impl EngineOptions {
         self.n_ctx.unwrap_or(config.n_ctx_train)
     }
 
-    fn check(&self, config: &ModelConfig) -> Result<()> {
+    pub(super) fn check(&self, config: &ModelConfig) -> Result<()> {
         let n_ctx = self.context(config);
         for (what, value, limit) in [
             ("context size", n_ctx, 1 << 24),
@@ -78,11 +78,15 @@ impl Engine {
         let config = ModelConfig::from_file(file)?;
         options.check(&config)?;
         let loader = Loader::for_file(file, &config)?;
-        let memory = MemoryUse::estimate(file, &config, options);
+        let room = memory::room(&config, options);
+        let shape = memory::shape(&loader, &config, &room)?;
+        let memory = backend.plan(&shape);
+        memory::check(&backend, &loader, &config, options, &memory)?;
+        let total_bytes = loader.file_bytes();
         let mut report = |done_bytes| {
             progress(Loading {
                 done_bytes,
-                total_bytes: memory.weights,
+                total_bytes,
             });
         };
         // A vocabulary takes as long to prepare as a few hundred megabytes of weights.
@@ -97,11 +101,8 @@ impl Engine {
         let (tokenizer, weights) = (tokenizer?, weights?);
         check_vocabulary(file, &config, &tokenizer)?;
 
-        let room = memory::room(&config, options);
-        let memory = MemoryUse {
-            kv_cache: backend.kv_bytes(&room.kv),
-            ..memory
-        };
+        // What is on its way is there once, before what loading needs is given back.
+        backend.reserve(&shape)?;
         let model = Model::new(backend, config.clone(), weights, &room)?;
         Ok(Engine {
             runner: Box::new(model),

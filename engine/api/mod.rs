@@ -7,5 +7,5 @@ mod request;
 
 pub use engine::Engine;
 pub use load::{EngineOptions, Loading};
-pub use memory::MemoryUse;
+pub use memory::memory_plan;
 pub use request::{Completion, Event, FinishReason, Request, Token, TopToken};

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use onward_kernels::memory::Stack;
 use onward_kernels::{Backend, MatrixSource, quant};
 
 use super::config::{LayerConfig, ModelConfig};
@@ -53,6 +54,14 @@ struct Expected {
 fn is_auxiliary(name: &str) -> bool {
     name == "rope_freqs.weight" || name.ends_with("rotary_emb.inv_freq")
 }
+
+/// The matrices that are stacked, of which the first says what the whole is for.
+const EMBEDDING: [Role; 1] = [Role::Embedding];
+const OUTPUT: [Role; 1] = [Role::Output];
+const QKV: [Role; 3] = [Role::Query, Role::Key, Role::Value];
+const ATTENTION_OUTPUT: [Role; 1] = [Role::AttentionOutput];
+const GATE_UP: [Role; 2] = [Role::Gate, Role::Up];
+const DOWN: [Role; 1] = [Role::Down];
 
 /// Reads the weights of one file.
 pub(crate) struct Loader<'a> {
@@ -155,10 +164,10 @@ impl<'a> Loader<'a> {
             progress,
             done: 0,
         };
-        let embedding = upload.matrix(0, &[Role::Embedding])?;
+        let embedding = upload.matrix(0, &EMBEDDING)?;
         let output = match self.config.head.tied {
             true => None,
-            false => Some(upload.matrix(0, &[Role::Output])?),
+            false => Some(upload.matrix(0, &OUTPUT)?),
         };
         Ok(Weights {
             embedding,
@@ -168,6 +177,62 @@ impl<'a> Loader<'a> {
                 .map(|index| upload.layer(index))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    /// All matrices as they are taken over, where passes have up to `max_rows` rows and `n_logits`
+    /// of them go through the head.
+    ///
+    /// # Errors
+    /// A tensor that is missing.
+    pub(crate) fn stacks(&self, max_rows: usize, n_logits: usize) -> Result<Vec<Stack<'a>>> {
+        let stack = |layer, roles: &[Role], n_rows| -> Result<_> {
+            Ok(Stack {
+                sources: self.sources(layer, roles)?,
+                n_rows,
+                has_norm: [Role::Query, Role::Gate].contains(&roles[0]),
+                is_gated: roles[0] == Role::Gate,
+            })
+        };
+        let tied = self.config.head.tied;
+        let mut stacks = vec![stack(0, &EMBEDDING, if tied { n_logits } else { 0 })?];
+        if !tied {
+            stacks.push(stack(0, &OUTPUT, n_logits)?);
+        }
+        for layer in 0..self.config.layers.len() {
+            for roles in [&QKV[..], &ATTENTION_OUTPUT, &GATE_UP, &DOWN] {
+                stacks.push(stack(layer, roles, max_rows)?);
+            }
+        }
+        Ok(stacks)
+    }
+
+    /// Lengths of all vectors.
+    pub(crate) fn vectors(&self) -> Vec<usize> {
+        let shapes = self.expected().into_iter().map(|tensor| tensor.shape);
+        let vectors = shapes.filter(|shape| shape.len() == 1);
+        vectors.map(|shape| shape[0]).collect()
+    }
+
+    /// Bytes of the file that are taken over.
+    pub(crate) fn file_bytes(&self) -> usize {
+        let names = self.expected();
+        let names = (names.iter()).map(|tensor| self.naming.name(tensor.role, tensor.layer));
+        let tensors = names.filter_map(|name| self.source.tensor(&name));
+        tensors.map(|tensor| tensor.data.len()).sum()
+    }
+
+    fn sources(&self, layer: usize, roles: &[Role]) -> Result<Vec<MatrixSource<'a>>> {
+        let source = |&role| -> Result<_> {
+            let tensor = self.tensor(role, layer)?;
+            Ok(MatrixSource {
+                name: tensor.name,
+                format: tensor.format,
+                rows: tensor.shape[0],
+                cols: tensor.shape[1],
+                data: tensor.data,
+            })
+        };
+        roles.iter().map(source).collect()
     }
 
     fn tensor(&self, role: Role, layer: usize) -> Result<TensorView<'a>> {
@@ -253,20 +318,7 @@ impl<B: Backend> Upload<'_, B> {
     }
 
     fn matrix(&mut self, layer: usize, roles: &[Role]) -> Result<B::Matrix> {
-        let tensors = roles
-            .iter()
-            .map(|&role| self.loader.tensor(role, layer))
-            .collect::<Result<Vec<_>>>()?;
-        let sources: Vec<_> = tensors
-            .iter()
-            .map(|tensor| MatrixSource {
-                name: tensor.name,
-                format: tensor.format,
-                rows: tensor.shape[0],
-                cols: tensor.shape[1],
-                data: tensor.data,
-            })
-            .collect();
+        let sources = self.loader.sources(layer, roles)?;
         let matrix = self.backend.matrix(&sources)?;
         for source in &sources {
             self.loader.source.release(source.data);
@@ -316,11 +368,11 @@ impl<B: Backend> Upload<'_, B> {
         let biases = [Role::QueryBias, Role::KeyBias, Role::ValueBias];
         Ok(LayerWeights {
             attention_norm: self.norm(i, Role::AttentionNorm)?,
-            qkv: self.matrix(i, &[Role::Query, Role::Key, Role::Value])?,
+            qkv: self.matrix(i, &QKV)?,
             qkv_bias: self.bias_if(attention.qkv_bias, i, &biases)?,
             q_norm: self.norm_if(attention.qk_norm, i, Role::QueryNorm)?,
             k_norm: self.norm_if(attention.qk_norm, i, Role::KeyNorm)?,
-            attention_output: self.matrix(i, &[Role::AttentionOutput])?,
+            attention_output: self.matrix(i, &ATTENTION_OUTPUT)?,
             attention_output_bias: self.bias_if(
                 attention.output_bias,
                 i,
@@ -328,8 +380,8 @@ impl<B: Backend> Upload<'_, B> {
             )?,
             post_attention_norm: self.norm_if(layer.post_norms, i, Role::PostAttentionNorm)?,
             feed_forward_norm: self.norm(i, Role::FeedForwardNorm)?,
-            gate_up: self.matrix(i, &[Role::Gate, Role::Up])?,
-            down: self.matrix(i, &[Role::Down])?,
+            gate_up: self.matrix(i, &GATE_UP)?,
+            down: self.matrix(i, &DOWN)?,
             post_feed_forward_norm: self.norm_if(layer.post_norms, i, Role::PostFeedForwardNorm)?,
         })
     }

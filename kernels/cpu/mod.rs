@@ -10,6 +10,7 @@ pub mod kv;
 pub(crate) mod math;
 pub mod matrix;
 pub mod memory;
+mod plan;
 pub mod pool;
 pub(crate) mod simd;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::sync::Mutex;
 use crate::backend::{ActivationRounding, Backend, KvRounding, KvShape, MatrixSource, RouteShape};
 use crate::decode::{DecodeShape, HostDecoder};
 use crate::error::{Error, Result};
+use crate::memory::{MemoryPlan, ModelShape};
 use crate::ops::{
     attention::{self, Attention},
     check_download,
@@ -42,6 +44,7 @@ pub use isa::Isa;
 pub use kv::KvCache;
 pub use matrix::Matrix;
 pub use memory::Buffer;
+pub use plan::plan;
 pub use pool::Pool;
 
 /// Elements of light work, as a norm does, below which a share is not worth another thread.
@@ -163,6 +166,10 @@ impl Backend for Cpu {
                 reason: "activations are rounded to 8 bits in groups of 32",
             },
         }
+    }
+
+    fn plan(&self, model: &ModelShape<'_>) -> MemoryPlan {
+        plan(model)
     }
 
     fn decoder(&self, shape: &DecodeShape) -> Result<HostDecoder<Self>> {

@@ -17,6 +17,7 @@ use super::staging::Staging;
 use crate::backend::{ActivationRounding, Backend, KvRounding, KvShape, MatrixSource, RouteShape};
 use crate::decode::DecodeShape;
 use crate::error::Result;
+use crate::memory::{MemoryPlan, ModelShape};
 use crate::ops::moe_route::cuda::Routes;
 use crate::ops::{
     attention::{self, Attention},
@@ -127,6 +128,10 @@ impl Cuda {
         &self.hopper_widths
     }
 
+    pub(super) fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
     /// The GPU.
     pub fn device(&self) -> &Device {
         &self.device
@@ -190,6 +195,18 @@ impl Backend for Cuda {
 
     fn kv_rounding(&self) -> KvRounding {
         self.kv_type.rounding()
+    }
+
+    fn plan(&self, model: &ModelShape<'_>) -> MemoryPlan {
+        self.plan_of(model)
+    }
+
+    fn free_bytes(&self) -> Result<Option<usize>> {
+        self.free().map(Some)
+    }
+
+    fn reserve(&self, model: &ModelShape<'_>) -> Result<()> {
+        self.take_room(model)
     }
 
     fn decoder(&self, shape: &DecodeShape) -> Result<CudaDecoder> {

@@ -16,19 +16,35 @@ pub(crate) struct DeviceBatch {
     words: Option<DeviceArray<u32>>,
 }
 
+/// Words of a batch of `n_rows` rows in `n_spans` spans, whose block tables have `n_entries`.
+pub(super) fn n_words(n_rows: usize, n_spans: usize, n_entries: usize) -> usize {
+    n_rows
+        .saturating_mul(3)
+        .saturating_add(n_spans.saturating_mul(SPAN_WORDS))
+        .saturating_add(n_entries)
+}
+
 impl DeviceBatch {
+    /// Makes room for batches of `n_words` words.
+    pub(super) fn reserve(&mut self, device: &Device, n_words: usize) -> Result<()> {
+        let held = self.words.as_ref().map_or(0, DeviceArray::len);
+        if held < n_words {
+            self.words = Some(DeviceArray::uninitialised(device, "a batch", n_words)?);
+            self.batch = Batch::default();
+        }
+        Ok(())
+    }
+
     /// Where `batch` lies, after it was copied there if it is another one than the last.
     pub(crate) fn update(&mut self, device: &Device, batch: &Batch) -> Result<BatchArrays> {
         if self.words.is_none() || self.batch != *batch {
             let words = flatten(batch)?;
-            match &mut self.words {
-                Some(array) if array.len() >= words.len() => array.write(device, &words)?,
-                array => {
-                    let room = words.len().next_power_of_two();
-                    let mut fresh = DeviceArray::uninitialised(device, "a batch", room)?;
-                    fresh.write(device, &words)?;
-                    *array = Some(fresh);
-                }
+            let held = self.words.as_ref().map_or(0, DeviceArray::len);
+            if held < words.len() {
+                self.reserve(device, words.len().next_power_of_two())?;
+            }
+            if let Some(array) = &mut self.words {
+                array.write(device, &words)?;
             }
             self.batch = batch.clone();
         }

@@ -95,7 +95,7 @@ fn sample_shape(shape: &DecodeShape) -> SampleShape {
 }
 
 /// Rows of the step that runs `n_rows`: at most 31 more, for which a page has room.
-fn padded_rows(n_rows: usize) -> usize {
+pub(crate) fn padded_rows(n_rows: usize) -> usize {
     match n_rows {
         0..=PAGE_TOKENS => n_rows.next_power_of_two(),
         _ => n_rows.next_multiple_of(PAGE_TOKENS),
@@ -103,7 +103,7 @@ fn padded_rows(n_rows: usize) -> usize {
 }
 
 /// Entries of a block table for `n_pages` pages.
-fn stride(n_pages: usize) -> usize {
+pub(crate) fn stride(n_pages: usize) -> usize {
     const SPLIT: usize = ATTENTION_SPLIT_PAGES as usize;
     n_pages.div_ceil(SPLIT).next_power_of_two() * SPLIT
 }

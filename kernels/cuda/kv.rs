@@ -91,7 +91,10 @@ fn layout(shape: &KvShape, element: KvType) -> Result<(Vec<Place>, usize)> {
 }
 
 /// Elements that a head of `head_dim` is stored with.
-fn width(head_dim: usize) -> Result<usize> {
+///
+/// # Errors
+/// A head without kernels.
+pub(super) fn width(head_dim: usize) -> Result<usize> {
     let fitting = WIDTHS.into_iter().find(|&width| width >= head_dim);
     let whole = head_dim > 0 && head_dim.is_multiple_of(8);
     fitting.filter(|_| whole).ok_or_else(|| Error::Shape {

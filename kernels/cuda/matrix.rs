@@ -173,6 +173,31 @@ impl Dimensions for Matrix {
     }
 }
 
+/// Records of scales that `cols` columns of a tile take.
+fn n_records(tiling: &Tiling, cols: usize) -> usize {
+    cols.div_ceil((MATMUL_STEP_COLS * tiling.record_steps) as usize)
+}
+
+/// Bytes of a part's integers and of its scales; of F32 the rows, and nothing.
+pub(super) fn part_bytes(format: Format, rows: usize, cols: usize) -> (usize, usize) {
+    let Some(tiling) = tiling(format) else {
+        return (
+            rows.saturating_mul(cols).saturating_mul(size_of::<f32>()),
+            0,
+        );
+    };
+    let records = n_records(&tiling, cols);
+    let n_tiles = rows.div_ceil(MATMUL_TILE_ROWS as usize);
+    let bytes = |of_record: u32| {
+        let of_tile = records.saturating_mul(of_record as usize);
+        n_tiles.saturating_mul(of_tile)
+    };
+    (
+        bytes(tiling.record_steps * tiling.step_bytes),
+        bytes(tiling.record_bytes),
+    )
+}
+
 /// How many of the first sources become one part.
 pub(super) fn stackable(sources: &[MatrixSource<'_>]) -> usize {
     let fits = |pair: &&[MatrixSource<'_>]| {
@@ -212,13 +237,11 @@ impl Part {
         let Some(tiling) = tiling(format) else {
             return Self::rows(cuda, &[], first_row, n_rows);
         };
-        let step_cols = (MATMUL_STEP_COLS * tiling.record_steps) as usize;
-        let n_records = narrow(OP, cols.div_ceil(step_cols))?;
+        let n_records = narrow(OP, n_records(&tiling, cols))?;
         let n_steps = n_records * tiling.record_steps;
-        let n_tiles = n_copies * n_rows.div_ceil(MATMUL_TILE_ROWS) as usize;
         // Scales begin where a load of 16 bytes may.
-        let scales_at = n_tiles * n_steps as usize * tiling.step_bytes as usize;
-        let scales = n_tiles * n_records as usize * tiling.record_bytes as usize;
+        let (scales_at, scales) = part_bytes(format, rows, cols);
+        let (scales_at, scales) = (n_copies * scales_at, n_copies * scales);
         Ok(Self {
             format,
             first_row,
@@ -263,7 +286,7 @@ impl Part {
         let tile_bytes = row_bytes * MATMUL_TILE_ROWS as usize;
         let mut staging: MutexGuard<'_, Option<Staging>> =
             cuda.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        let staging = Staging::at_least(&mut staging, &cuda.device, tile_bytes)?;
+        let staging = Staging::at_least(&mut staging, &cuda.device, row_bytes)?;
         let chunk_bytes = staging.chunk_bytes() / tile_bytes * tile_bytes;
         let mut first_row = first;
         for chunk in source.data.chunks(chunk_bytes) {

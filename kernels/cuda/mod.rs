@@ -17,7 +17,7 @@ mod batch;
 #[cfg(feature = "cuda")]
 pub mod conformance;
 #[cfg(feature = "cuda")]
-mod decode;
+pub(crate) mod decode;
 #[cfg(feature = "cuda")]
 pub(crate) mod device;
 #[cfg(feature = "cuda")]
@@ -38,6 +38,8 @@ pub(crate) mod matrix;
 #[cfg(feature = "cuda")]
 pub(crate) mod pinned;
 #[cfg(feature = "cuda")]
+mod plan;
+#[cfg(feature = "cuda")]
 pub(crate) mod queue;
 #[cfg(feature = "cuda")]
 mod shared;
@@ -57,6 +59,8 @@ pub use error::CudaError;
 pub use kv::{KvCache, KvType};
 #[cfg(feature = "cuda")]
 pub use matrix::Matrix;
+#[cfg(feature = "cuda")]
+pub use plan::plan;
 #[cfg(feature = "cuda")]
 pub use shared::{SharedMemory, shared_memory};
 

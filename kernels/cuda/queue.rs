@@ -40,7 +40,7 @@ pub(crate) struct Launch<P> {
 pub(crate) struct Queue {
     kernels: HashMap<&'static str, Loaded>,
     scratch: HashMap<&'static str, DeviceArray<u8>>,
-    indices: HashMap<&'static str, (Vec<u32>, DeviceArray<u32>)>,
+    indices: HashMap<&'static str, Indices>,
     batch: DeviceBatch,
     /// What every batch is answered by while a decoder's step is put together.
     held_batch: Option<HeldBatch>,
@@ -48,6 +48,13 @@ pub(crate) struct Queue {
     generation: u64,
     /// Arrays that never change, and what is in them.
     constants: Vec<(Vec<u32>, DeviceArray<f32>)>,
+}
+
+/// The last indices of a name, and room for them.
+#[derive(Debug)]
+struct Indices {
+    values: Vec<u32>,
+    array: DeviceArray<u32>,
 }
 
 /// Where a decoder's batch lies.
@@ -166,13 +173,34 @@ impl Queue {
         what: &'static str,
         values: &[u32],
     ) -> Result<*const u32> {
-        let held = self.indices.get(what);
-        if held.is_none_or(|(held, _)| held != values) {
-            let array = DeviceArray::upload(device, what, values)?;
-            self.indices.insert(what, (values.to_vec(), array));
+        self.reserve_indices(device, what, values.len())?;
+        let Some(held) = self.indices.get_mut(what) else {
+            return Ok(std::ptr::null());
+        };
+        if held.values != values {
+            held.array.write(device, values)?;
+            held.values = values.to_vec();
         }
+        Ok(held.array.pointer().cast_const())
+    }
+
+    /// Makes room for `len` [`indices`](Self::indices) of a name.
+    ///
+    /// # Errors
+    /// As [`scratch`](Self::scratch).
+    pub(crate) fn reserve_indices(
+        &mut self,
+        device: &Device,
+        what: &'static str,
+        len: usize,
+    ) -> Result<()> {
         let held = self.indices.get(what);
-        Ok(held.map_or(std::ptr::null(), |(_, array)| array.pointer().cast_const()))
+        if held.is_none_or(|held| held.array.len() < len) {
+            let array = DeviceArray::uninitialised(device, what, len)?;
+            let values = Vec::new();
+            self.indices.insert(what, Indices { values, array });
+        }
+        Ok(())
     }
 
     /// The batch in device memory, copied there if it is not the last one.
@@ -184,6 +212,14 @@ impl Queue {
             Some(HeldBatch(held)) => Ok(held),
             None => self.batch.update(device, batch),
         }
+    }
+
+    /// Makes room for batches of `n_words` words.
+    ///
+    /// # Errors
+    /// As [`scratch`](Self::scratch).
+    pub(crate) fn reserve_batch(&mut self, device: &Device, n_words: usize) -> Result<()> {
+        self.batch.reserve(device, n_words)
     }
 
     /// Answers every batch by `arrays`, of the same numbers of rows and spans; by what it holds

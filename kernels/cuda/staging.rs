@@ -3,6 +3,7 @@
 
 use cudarc::driver::{CudaEvent, PinnedHostSlice, result, sys};
 
+use super::abi::MATMUL_TILE_ROWS;
 use super::array::{DeviceArray, failed};
 use super::device::Device;
 use super::driver;
@@ -10,6 +11,13 @@ use crate::error::{Error, Result};
 
 /// Bytes of a buffer.
 const CHUNK_BYTES: usize = 8 << 20;
+
+/// Bytes of a buffer for rows of `row_bytes`, which go over in whole tiles.
+pub(super) fn chunk_bytes(row_bytes: usize) -> usize {
+    row_bytes
+        .saturating_mul(MATMUL_TILE_ROWS as usize)
+        .max(CHUNK_BYTES)
+}
 
 /// Two buffers and their images on the device.
 #[derive(Debug)]
@@ -27,20 +35,20 @@ struct Buffer {
 }
 
 impl Staging {
-    /// The staging in `place`, made anew where there is none with chunks of `bytes`.
+    /// The staging in `place`, made anew where there is none with chunks for rows of `row_bytes`.
     ///
     /// # Errors
     /// No memory, or what the driver says.
     pub(crate) fn at_least<'a>(
         place: &'a mut Option<Self>,
         device: &Device,
-        bytes: usize,
+        row_bytes: usize,
     ) -> Result<&'a mut Self> {
+        let bytes = chunk_bytes(row_bytes);
         let staging = match place.take() {
             Some(staging) if staging.chunk_bytes() >= bytes => staging,
             smaller => {
                 drop(smaller);
-                let bytes = bytes.max(CHUNK_BYTES);
                 Self {
                     buffers: [Buffer::new(device, bytes)?, Buffer::new(device, bytes)?],
                     next: 0,

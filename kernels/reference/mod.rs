@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::backend::{Array, Backend, KvShape, MatrixSource, RouteShape};
 use crate::decode::{DecodeShape, HostDecoder};
 use crate::error::{Error, Result};
+use crate::memory::{MemoryPlan, ModelShape};
 use crate::ops::{
     attention::{self, Attention},
     check_download,
@@ -42,6 +43,22 @@ impl Reference {
     /// The reference backend; its outer loops run on rayon's threads.
     pub fn new() -> Self {
         Self {}
+    }
+}
+
+/// The memory that a model takes here: weights as their file holds them, everything else in f32.
+/// What an operation needs beside its operands it allocates for itself; the largest is what is
+/// between a gated product and its gates.
+pub fn plan(model: &ModelShape<'_>) -> MemoryPlan {
+    let sources = model.stacks.iter().flat_map(|stack| &stack.sources);
+    let weights: usize = sources.map(|source| source.data.len()).sum();
+    MemoryPlan {
+        weights: weights + model.vector_bytes(),
+        kv_cache: KvCache::bytes(&model.kv),
+        decoder: HostDecoder::<Reference>::bytes(&model.decode),
+        activations: model.activation_bytes(),
+        scratch: model.intermediate_bytes(),
+        ..MemoryPlan::default()
     }
 }
 
@@ -131,6 +148,10 @@ impl Backend for Reference {
 
     fn kv_bytes(&self, shape: &KvShape) -> usize {
         KvCache::bytes(shape)
+    }
+
+    fn plan(&self, model: &ModelShape<'_>) -> MemoryPlan {
+        plan(model)
     }
 
     fn decoder(&self, shape: &DecodeShape) -> Result<HostDecoder<Self>> {

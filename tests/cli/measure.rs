@@ -144,11 +144,17 @@ fn inspect_describes_a_model_without_loading_it() {
     for groups in ["kinds", "formats"] {
         assert_eq!(sum(&json[groups], "tensors"), 236);
         assert_eq!(sum(&json[groups], "parameters"), 268_098_176);
-        assert_eq!(
+        // Tiles of 16 rows, some blocks in more words than in the file.
+        let (held, stored) = (
+            memory["weights"].as_u64().unwrap(),
             sum(&json[groups], "bytes"),
-            memory["weights"].as_u64().unwrap()
         );
+        assert!((stored..stored * 5 / 4).contains(&held), "{held} {stored}");
     }
+    let purposes = ["weights", "kv_cache", "decoder", "activations", "scratch"];
+    let bytes = |memory: &Value, name: &str| memory[name].as_u64().expect("bytes");
+    let all: u64 = purposes.iter().map(|name| bytes(memory, name)).sum();
+    assert_eq!(bytes(memory, "total"), all);
     // Keys and values of 256 numbers of 2 bytes, in 18 layers, at 1024 positions and in a spare page.
     assert_eq!(memory["kv_cache"], 2 * 256 * 2 * 18 * (1024 + 32));
     let four = inspect(&["-c", "1024", "--batch", "4"]);
@@ -157,6 +163,19 @@ fn inspect_describes_a_model_without_loading_it() {
         2 * 256 * 2 * 18 * (4 * 1024 + 32)
     );
     assert_eq!(inspect(&[])["memory"]["context"], 32_768);
+
+    // For a GPU that need not be there.
+    let gpu = &inspect(&["-c", "1024", "--device", "cuda"])["memory"];
+    assert_eq!(gpu["kv_cache"], memory["kv_cache"]);
+    let weights = bytes(gpu, "weights") as f64 / sum(&json["kinds"], "bytes") as f64;
+    assert!((0.95..1.05).contains(&weights), "{weights}");
+    let with_driver: u64 = (purposes.iter().chain(&["graphs", "driver"]))
+        .map(|name| bytes(gpu, name))
+        .sum();
+    assert_eq!(bytes(gpu, "total"), with_driver);
+    // A byte an element and four bytes a head.
+    let int8 = inspect(&["-c", "1024", "--device", "cuda", "--kv-type", "int8"]);
+    assert_eq!(int8["memory"]["kv_cache"], 2 * (256 + 4) * 18 * (1024 + 32));
 
     let text = onward(&["inspect", &model(QWEN)]).ok().stdout;
     for part in [

@@ -71,14 +71,24 @@ fn write_groups(out: &mut String, groups: &BTreeMap<&'static str, Group>) {
 
 fn write_memory(out: &mut String, memory: &Memory, style: Style) {
     let sequences = counted(memory.sequences, "sequence");
-    let heading = format!("Memory for {sequences} of {} tokens", memory.context);
+    let heading = format!(
+        "Memory for {sequences} of {} tokens on the device {}",
+        memory.context, memory.device
+    );
     let _ = writeln!(out, "{}", style.bold(heading));
     for (name, bytes) in [
         ("weights", memory.weights),
         ("KV cache", memory.kv_cache),
-        ("activations", memory.scratch),
+        ("decoder", memory.decoder),
+        ("activations", memory.activations),
+        ("scratch", memory.scratch),
+        ("graphs", memory.graphs),
+        ("driver", memory.driver),
         ("together", memory.total),
     ] {
+        if bytes == 0 {
+            continue;
+        }
         let _ = writeln!(out, "  {name:<14}{:>10}", output::bytes(bytes as u64));
     }
 }

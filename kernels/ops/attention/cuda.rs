@@ -7,14 +7,16 @@ pub(crate) mod shared;
 use cudarc::driver::DeviceRepr;
 
 use super::{Attention, Mask, OP, hopper};
-use crate::backend::Span;
+use crate::backend::{PAGE_TOKENS, Span};
 use crate::cuda::Cuda;
 use crate::cuda::abi::{
     ATTENTION_DECODE_ROWS, ATTENTION_LINES, ATTENTION_MERGE_HEADS, ATTENTION_SPLIT_PAGES,
     AttentionParams, KV_PAGE_TOKENS,
 };
+use crate::cuda::decode::{padded_rows, stride};
 use crate::cuda::kv::KvType;
 use crate::cuda::queue::{Launch, Queue};
+use crate::decode::DecodeShape;
 use crate::error::Result;
 use crate::ops::{narrow, shape_error};
 
@@ -208,6 +210,36 @@ fn params(cuda: &Cuda, queue: &mut Queue, op: &Attention<'_, Cuda>) -> Result<At
     })
 }
 
+/// The name of the scratch memory for what splits leave for the merge.
+pub(crate) const STATES: &str = "attention states";
+
+/// Bytes of the states of splits: for each of `n_heads`, a sum of `width` values and two totals.
+pub(crate) fn state_bytes(width: usize, n_states: usize, n_heads: usize) -> usize {
+    (width + 2)
+        .saturating_mul(n_states)
+        .saturating_mul(n_heads)
+        .saturating_mul(size_of::<f32>())
+}
+
+/// States of a head at the most: of a batch of up to `max_rows` rows in which every sequence has
+/// its whole context, and of a decoder's step.
+pub(crate) fn n_states(decode: &DecodeShape, max_rows: usize) -> usize {
+    let n_pages = decode.n_ctx.div_ceil(PAGE_TOKENS);
+    let of_spans = |n_spans: usize, n_pages: usize| match n_pages > SPLIT_PAGES {
+        true => n_spans.saturating_mul(n_pages) / SPLIT_PAGES + n_spans,
+        false => 0,
+    };
+    let of_batch = |rows: usize| {
+        let n_spans = decode.n_slots.min((max_rows + 1).saturating_sub(rows));
+        rows * of_spans(n_spans, n_pages)
+    };
+    let most = (1..=ATTENTION_DECODE_ROWS as usize).map(of_batch).max();
+    let step = of_spans(padded_rows(decode.n_slots), stride(n_pages));
+    most.unwrap_or(0).max(step)
+}
+
+const SPLIT_PAGES: usize = ATTENTION_SPLIT_PAGES as usize;
+
 /// Launches what the spans of few rows need. The grids follow the numbers of rows and the
 /// lengths of block tables, so they are the same from step to step.
 fn decode(
@@ -221,8 +253,7 @@ fn decode(
     let rows = spans.iter().map(|span| span.rows.len());
     let rows = rows.filter(|&n| n <= ATTENTION_DECODE_ROWS as usize).max();
     let pages = spans.iter().map(|span| span.block_table.len());
-    let split_pages = ATTENTION_SPLIT_PAGES as usize;
-    let n_splits = pages.clone().max().unwrap_or(0).div_ceil(split_pages);
+    let n_splits = pages.clone().max().unwrap_or(0).div_ceil(SPLIT_PAGES);
     params.decode_rows = narrow(OP, rows.unwrap_or(0))?;
 
     let lines = narrow(OP, op.n_heads / op.n_kv_heads)?.saturating_mul(params.decode_rows);
@@ -232,16 +263,12 @@ fn decode(
     };
     params.line_tiles = lines.div_ceil(cut.lines());
     if n_splits > 1 {
-        let slots = pages.sum::<usize>() / split_pages + spans.len();
-        let states = slots * rows.unwrap_or(0) * op.n_heads;
-        let floats = |n: usize| n.saturating_mul(states).saturating_mul(size_of::<f32>());
-        let sums = floats(kernels.width);
-        let base = queue.scratch(
-            &cuda.device,
-            "attention states",
-            sums.saturating_add(floats(2)),
-        )?;
+        let slots = pages.sum::<usize>() / SPLIT_PAGES + spans.len();
+        let states = slots * rows.unwrap_or(0);
+        let bytes = state_bytes(kernels.width, states, op.n_heads);
+        let base = queue.scratch(&cuda.device, STATES, bytes)?;
         params.sums = base.cast();
+        let sums = states * op.n_heads * kernels.width * size_of::<f32>();
         params.totals = base.wrapping_add(sums).cast();
     }
     let launch = Launch {

@@ -8,6 +8,9 @@ use crate::error::Result;
 use crate::ops::matmul::cuda::{Product, launch_product, plain_output};
 use crate::ops::narrow;
 
+/// The name of the list of rows in device memory.
+pub(crate) const ROWS: &str = "rows to score";
+
 /// Computes checked [`Logits`].
 pub(crate) fn run(cuda: &Cuda, op: Logits<'_, Cuda>) -> Result<()> {
     let rows = op.rows.iter().map(|&row| narrow(OP, row));
@@ -19,7 +22,7 @@ pub(crate) fn run(cuda: &Cuda, op: Logits<'_, Cuda>) -> Result<()> {
     // The first rows need no list, and so nothing that a captured graph would have to keep.
     let indices = match rows.iter().copied().eq(0..rows.len() as u32) {
         true => std::ptr::null(),
-        false => queue.indices(&cuda.device, "rows to score", &rows)?,
+        false => queue.indices(&cuda.device, ROWS, &rows)?,
     };
     let product = Product {
         input: MatmulInput {

@@ -2,6 +2,7 @@
 //!
 //! Which launch computes a token never changes its bits: the order of its sums is the part's.
 
+pub(crate) mod plan;
 pub(crate) mod prefill;
 
 use cudarc::driver::DeviceRepr;
@@ -113,7 +114,7 @@ fn gate_scratch(cuda: &Cuda, queue: &mut Queue, n_tokens: usize, rows: usize) ->
     let bytes = n_tokens
         .saturating_mul(rows)
         .saturating_mul(size_of::<f32>());
-    let scratch = queue.scratch(&cuda.device, "products before their gates", bytes)?;
+    let scratch = queue.scratch(&cuda.device, plan::GATED, bytes)?;
     Ok(scratch.cast())
 }
 
@@ -257,7 +258,7 @@ unsafe fn f32_product(
 unsafe fn normalise(cuda: &Cuda, queue: &mut Queue, input: &mut MatmulInput) -> Result<()> {
     let len = input.n_tokens as usize * input.cols as usize;
     let bytes = len * size_of::<f32>();
-    let normalised = queue.scratch(&cuda.device, "normalised activations", bytes)?;
+    let normalised = queue.scratch(&cuda.device, plan::NORMALISED, bytes)?;
     let params = RmsNormParams {
         x: input.x,
         weight: input.norm_weight,

@@ -2,6 +2,7 @@
 //! very GPU that they compute the bits of the others.
 
 use super::Matmul;
+use super::cuda::plan::PACKED_FOR_HOPPER;
 use super::cuda::{plain_output, prefill};
 use crate::backend::{Backend, MatrixSource};
 use crate::cuda::abi::{
@@ -39,7 +40,7 @@ pub(super) unsafe fn launch(
 ) -> Result<()> {
     let n_tokens = input.n_tokens;
     let (weight, _) = part.weight(tiling);
-    let packed = prefill::room(cuda, queue, "packed activations", n_tokens, part.n_steps)?;
+    let packed = prefill::room(cuda, queue, PACKED_FOR_HOPPER, n_tokens, part.n_steps)?;
     let pack = Launch {
         module: "matmul_pack",
         kernel: match tiling.bf16 {

@@ -2,6 +2,7 @@
 
 use cudarc::driver::DeviceRepr;
 
+use super::plan::PACKED;
 use crate::cuda::abi::{
     MATMUL_GROUP_TOKENS, MATMUL_STAGES, MATMUL_STEP_COLS, MATMUL_SUPER_BLOCK_STEPS, MATMUL_THREADS,
     MATMUL_WARPS, MatmulInput, MatmulOutput, MatmulPackParams, MatmulPacked, MatmulPrefillParams,
@@ -89,19 +90,13 @@ unsafe fn pack(
     order: Order,
     bf16: bool,
 ) -> Result<MatmulPacked> {
-    let what = match bf16 {
-        true => "activations packed in bf16",
-        false => "activations packed in f16",
-    };
     let kernel = match (order, bf16) {
         (Order::Groups, true) => "matmul_pack_bf16",
         (Order::Groups, false) => "matmul_pack_f16",
         (Order::Tokens, true) => "matmul_pack_tokens_bf16",
         (Order::Tokens, false) => "matmul_pack_tokens_f16",
     };
-    let record_cols = MATMUL_STEP_COLS * MATMUL_SUPER_BLOCK_STEPS;
-    // Whole records of any format.
-    let n_steps = input.cols.div_ceil(record_cols) * MATMUL_SUPER_BLOCK_STEPS;
+    let (what, n_steps) = (PACKED[usize::from(bf16)], packed_steps(input.cols));
     let packed = room(cuda, queue, what, input.n_tokens, n_steps)?;
     let n_blocks = match order {
         Order::Groups => packed.n_groups * MATMUL_GROUP_TOKENS,
@@ -123,6 +118,31 @@ unsafe fn pack(
     Ok(packed)
 }
 
+/// Steps that activations of `cols` columns are packed to: whole records of any format.
+pub(super) fn packed_steps(cols: u32) -> u32 {
+    let record_cols = MATMUL_STEP_COLS * MATMUL_SUPER_BLOCK_STEPS;
+    cols.div_ceil(record_cols) * MATMUL_SUPER_BLOCK_STEPS
+}
+
+/// Bytes of the fragments and of the sums of packed activations; the tokens' factors come behind.
+fn array_bytes(n_tokens: u32, n_steps: u32) -> [usize; 3] {
+    const HALF: usize = 2;
+    const WORD: usize = 4;
+    let n_blocks = (n_steps * MATMUL_STEP_COLS / BLOCK_COLS) as usize;
+    let tokens = n_tokens.next_multiple_of(MATMUL_GROUP_TOKENS) as usize;
+    let blocks = tokens * n_blocks;
+    [
+        blocks * BLOCK_COLS as usize * HALF,
+        blocks * WORD,
+        tokens * WORD,
+    ]
+}
+
+/// Bytes of packed activations.
+pub(super) fn packed_bytes(n_tokens: u32, n_steps: u32) -> usize {
+    array_bytes(n_tokens, n_steps).iter().sum()
+}
+
 /// Scratch memory for the packed activations, as `params.h` lays them out.
 pub(in crate::ops::matmul) fn room(
     cuda: &Cuda,
@@ -131,21 +151,14 @@ pub(in crate::ops::matmul) fn room(
     n_tokens: u32,
     n_steps: u32,
 ) -> Result<MatmulPacked> {
-    const HALF: usize = 2;
-    const WORD: usize = 4;
-    let n_groups = n_tokens.div_ceil(MATMUL_GROUP_TOKENS);
-    let n_blocks = n_steps * MATMUL_STEP_COLS / BLOCK_COLS;
-    let tokens = n_groups as usize * MATMUL_GROUP_TOKENS as usize;
-    let fragments = tokens * n_blocks as usize * BLOCK_COLS as usize * HALF;
-    let sums = tokens * n_blocks as usize * WORD;
-    let bytes = fragments + sums + tokens * WORD;
-    let scratch = queue.scratch(&cuda.device, what, bytes)?;
+    let [fragments, sums, factors] = array_bytes(n_tokens, n_steps);
+    let scratch = queue.scratch(&cuda.device, what, fragments + sums + factors)?;
     Ok(MatmulPacked {
         fragments: scratch.cast(),
         sums: scratch.wrapping_add(fragments).cast(),
         factors: scratch.wrapping_add(fragments + sums).cast(),
-        n_groups,
-        n_blocks,
+        n_groups: n_tokens.div_ceil(MATMUL_GROUP_TOKENS),
+        n_blocks: n_steps * MATMUL_STEP_COLS / BLOCK_COLS,
     })
 }
 

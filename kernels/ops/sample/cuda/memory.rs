@@ -109,9 +109,17 @@ impl SampleShape {
         let others = carve(std::ptr::null_mut(), self).map_or(usize::MAX, |(_, bytes)| bytes);
         let slot = size_of::<SampleSlot>() + size_of::<u32>() * self.n_words();
         let row = 2 * size_of::<u32>();
+        let start = size_of::<Record>() + size_of::<u32>() * self.start_words();
         others
+            .saturating_add(start)
             .saturating_add(self.n_slots.saturating_mul(slot))
             .saturating_add(self.n_rows.saturating_mul(row))
+    }
+
+    /// Words that begin a sequence at most: its history, its biases and its mask.
+    fn start_words(&self) -> usize {
+        let biases = self.n_biases.saturating_mul(2);
+        (self.history.saturating_add(biases)).saturating_add(self.n_words())
     }
 
     /// Tiles of a row.
@@ -161,6 +169,9 @@ pub(super) struct Memory {
     pub(super) published: PinnedArray<u32>,
     pub(super) row_slots: DeviceArray<u32>,
     pub(super) tokens: DeviceArray<u32>,
+    /// What begins sequences: room for one, or for as many as once began together.
+    pub(super) records: DeviceArray<Record>,
+    pub(super) words: DeviceArray<u32>,
     /// What only kernels use.
     _others: DeviceArray<u8>,
     pub(super) arrays: SampleArrays,
@@ -201,6 +212,8 @@ impl Memory {
             published,
             row_slots: DeviceArray::zeroed(device, WHAT, shape.n_rows)?,
             tokens: DeviceArray::zeroed(device, WHAT, shape.n_rows)?,
+            records: DeviceArray::zeroed(device, WHAT, 1)?,
+            words: DeviceArray::zeroed(device, WHAT, shape.start_words())?,
             _others: others,
         })
     }

@@ -5,6 +5,8 @@
 //! in a graph and replayed, each time with the next position. The host reads the tokens when it
 //! likes, as long as no ring overflows.
 
+use cudarc::driver::DeviceRepr;
+
 use super::super::{OP, Sampled};
 use super::memory::{Memory, SampleShape};
 use super::slot::{Upload, sampled};
@@ -52,6 +54,15 @@ unsafe impl Send for SampleState {}
 // SAFETY: as above; what changes the state takes it exclusively.
 unsafe impl Sync for SampleState {}
 
+/// Puts `values` into `array`, which grows where they do not fit.
+fn overwrite<T: DeviceRepr>(array: &mut DeviceArray<T>, cuda: &Cuda, values: &[T]) -> Result<()> {
+    match array.len() < values.len() {
+        true => *array = DeviceArray::upload(&cuda.device, "sequences", values)?,
+        false => array.write(&cuda.device, values)?,
+    }
+    Ok(())
+}
+
 impl SampleState {
     /// A state of no sequences, all of whose rows are idle.
     ///
@@ -95,8 +106,10 @@ impl SampleState {
         for (&slot, start) in slots.iter().zip(starts) {
             upload.push(start, slot, &self.shape)?;
         }
-        let records = DeviceArray::upload(&cuda.device, "sequences", &upload.records)?;
-        let words = DeviceArray::upload(&cuda.device, "sequences", &upload.words)?;
+        let Memory { records, words, .. } = &mut self.memory;
+        overwrite(records, cuda, &upload.records)?;
+        overwrite(words, cuda, &upload.words)?;
+        let (records, words) = (records.pointer(), words.pointer());
         let launch = Launch {
             module: "sample",
             kernel: "sample_start",
@@ -105,12 +118,12 @@ impl SampleState {
             shared_bytes: 0,
             params: SampleStartParams {
                 arrays: self.memory.arrays,
-                starts: records.pointer(),
-                words: words.pointer(),
+                starts: records,
+                words,
             },
         };
         // SAFETY: slots, tokens and sizes were checked, slots are different ones, and what was
-        // uploaded is freed in stream order.
+        // uploaded is overwritten or freed in stream order.
         unsafe { cuda.queue().launch(&cuda.device, &launch) }?;
         for &slot in slots {
             self.n_read[slot] = 0;
