@@ -5,6 +5,7 @@ pub mod agreement;
 pub mod attention_layer;
 pub mod broken;
 pub mod command;
+pub mod gguf_cut;
 pub mod gguf_file;
 pub mod tiny_model;
 pub mod traffic;

@@ -12,6 +12,7 @@ use onward_engine::{Engine, EngineOptions, Event, Request};
 use onward_kernels::cuda::Cuda;
 use onward_kernels::ops::sample::SamplingParams;
 use onward_kernels::{Backend, Cpu, Reference};
+use onward_tests::gguf_cut::first_layers;
 use onward_tests::{
     GEMMA, QWEN, golden, golden_json, kl_divergence, load, log_softmax, model_path,
 };
@@ -89,6 +90,13 @@ const CUDA: Tolerance = Tolerance {
     nll: f64::INFINITY,
     margin: 0.3,
     kl: (0.0003, 0.002),
+};
+
+/// Rounding keys to bf16 alone, in the reference, gives 0.0012 and 0.0041 for two layers of Qwen,
+/// whose biases make keys large beside what sets them apart; a quarter more is granted.
+const CUDA_QWEN: Tolerance = Tolerance {
+    kl: (0.0015, 0.0052),
+    ..CUDA
 };
 
 /// Log-probabilities over the vocabulary after each position of a range.
@@ -337,4 +345,41 @@ fn gemma_completes_a_text_on_the_emulated_gpu() {
 fn gemma_diverges_little_on_the_emulated_gpu() {
     let (mut engine, golden) = emulated_gemma();
     check_forced(&mut engine, &golden, &CUDA);
+}
+
+/// The first two layers of Qwen, since all 24 take too long there: queries, keys and values with
+/// biases, heads in groups of seven, and a mixture of formats that Gemma does not have. Judged by
+/// the reference, which `qwen_on_the_reference` holds to golden values.
+#[test]
+fn two_layers_of_qwen_diverge_little_on_the_emulated_gpu() {
+    Emulator::install(Build::Optimised).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("two-layers.gguf");
+    std::fs::write(&path, first_layers(&model_path(QWEN), 2).bytes()).unwrap();
+    let options = EngineOptions {
+        n_ctx: Some(256),
+        ..EngineOptions::default()
+    };
+    let text = std::fs::read_to_string(golden("texts").join("GPL-3")).unwrap();
+    let mut reference = load(&path, Reference::new(), &options);
+    let mut ids = reference.tokenizer().encode(&text, false).unwrap();
+    ids.truncate(100);
+    let mut expected = Vec::new();
+    evaluate(&mut reference, &ids, 50..100, |_, theirs| {
+        expected.push(theirs)
+    });
+
+    let mut engine = load(&path, Cuda::open(0).unwrap(), &options);
+    let mut divergences = Vec::new();
+    evaluate(&mut engine, &ids, 50..100, |position, ours| {
+        let theirs = &expected[position - 50];
+        let best = argmax(theirs);
+        let mut others = theirs.clone();
+        others[best as usize] = f64::NEG_INFINITY;
+        let margin = theirs[best as usize] - others[argmax(&others) as usize];
+        assert!(margin < CUDA.margin || argmax(&ours) == best, "{position}");
+        let all: Vec<_> = (0..).zip(theirs.iter().copied()).collect();
+        divergences.push(kl_divergence(&all, &ours));
+    });
+    check_divergence(divergences, 50, &CUDA_QWEN);
 }
