@@ -62,6 +62,7 @@ pub(crate) fn default_threads() -> usize {
     num_cpus::get_physical().clamp(1, num_cpus::get().max(1))
 }
 
+pub(crate) use gpu::install_emulated;
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::kv_type;
 
@@ -89,15 +90,21 @@ mod gpu {
     }
 
     /// The emulated device.
-    #[cfg(feature = "emulated")]
     pub(super) fn emulated(args: &ModelArgs) -> anyhow::Result<Cuda> {
-        onward_emulator::Emulator::install(onward_emulator::Build::Optimised)?;
+        install_emulated()?;
         open(args, 0)
     }
 
-    /// The emulated device, which this build is without.
+    /// Puts the emulated device in the driver's place.
+    #[cfg(feature = "emulated")]
+    pub(crate) fn install_emulated() -> anyhow::Result<()> {
+        onward_emulator::Emulator::install(onward_emulator::Build::Optimised)?;
+        Ok(())
+    }
+
+    /// Puts the emulated device in the driver's place; this build is without it.
     #[cfg(not(feature = "emulated"))]
-    pub(super) fn emulated(_args: &ModelArgs) -> anyhow::Result<Cuda> {
+    pub(crate) fn install_emulated() -> anyhow::Result<()> {
         anyhow::bail!(
             "this build has no emulated device: it was built without the emulated feature"
         )
@@ -113,6 +120,11 @@ mod gpu {
 
     /// No GPU: the type only stands for one.
     pub(super) fn open(_args: &ModelArgs, _ordinal: usize) -> anyhow::Result<Cpu> {
+        Err(CudaError::NotBuilt.into())
+    }
+
+    /// Nothing to put in a driver's place.
+    pub(crate) fn install_emulated() -> anyhow::Result<()> {
         Err(CudaError::NotBuilt.into())
     }
 

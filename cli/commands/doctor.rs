@@ -1,21 +1,25 @@
 //! `onward doctor`: what this build and this machine can do.
 
+mod gpu;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 use onward_kernels::cpu::Isa;
-use onward_kernels::cuda;
 use serde::Serialize;
 
+use crate::args::Device;
+use crate::device::default_threads;
 use crate::output::{self, Style};
-use crate::values::thread_count;
-use crate::{Outcome, cache, device, machine};
+use crate::values::{device, thread_count};
+use crate::{Outcome, cache, machine};
 
 const EXAMPLES: &str = "\
 Examples:
   onward doctor
   onward doctor --json
+  onward doctor --device cuda:1
 
 Writing a token reads every weight once: the read bandwidth divided by a model's size is the
 most tokens a second that the CPU can give.";
@@ -26,6 +30,15 @@ pub(crate) struct DoctorArgs {
     /// Threads to measure with [default: the physical cores]
     #[arg(short, long, value_name = "N", value_parser = thread_count)]
     threads: Option<usize>,
+
+    /// The GPU to look at: cuda or cuda:N; or emulated [default: the first one, if any]
+    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    device: Option<Device>,
+
+    /// Try the kernels that use a Hopper GPU's own instructions, and say which agree with the
+    /// others
+    #[arg(long)]
+    try_hopper: bool,
 
     /// Print one JSON object
     #[arg(long)]
@@ -38,7 +51,7 @@ struct Diagnosis {
     cuda_built_in: bool,
     cpu: CpuPart,
     memory: MemoryPart,
-    gpu: GpuPart,
+    gpu: gpu::GpuPart,
     cache: CachePart,
 }
 
@@ -64,32 +77,6 @@ struct MemoryPart {
 }
 
 #[derive(Serialize)]
-struct GpuPart {
-    /// The newest CUDA that the driver supports.
-    driver: Option<String>,
-    /// Why no GPU can be used.
-    problem: Option<String>,
-    gpus: Vec<Gpu>,
-    kernels: Vec<Kernel>,
-}
-
-#[derive(Serialize)]
-struct Gpu {
-    ordinal: usize,
-    name: String,
-    compute_capability: String,
-    memory_bytes: usize,
-    multiprocessors: u32,
-}
-
-#[derive(Serialize)]
-struct Kernel {
-    name: &'static str,
-    archs: Vec<String>,
-    bytes: usize,
-}
-
-#[derive(Serialize)]
 struct CachePart {
     folder: Option<PathBuf>,
     models: Vec<Model>,
@@ -102,7 +89,7 @@ struct Model {
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
-    let n_threads = args.threads.unwrap_or_else(device::default_threads);
+    let n_threads = args.threads.unwrap_or_else(default_threads);
     let diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
         cuda_built_in: cfg!(feature = "cuda"),
@@ -110,12 +97,12 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
             name: machine::processor(),
             physical_cores: num_cpus::get_physical(),
             logical_cores: num_cpus::get(),
-            default_threads: device::default_threads(),
+            default_threads: default_threads(),
             features: machine::features(),
             instruction_set: Isa::detect().name(),
         },
         memory: memory_part(n_threads),
-        gpu: gpu_part(),
+        gpu: gpu::part(args.device, args.try_hopper)?,
         cache: CachePart {
             folder: cache::folder(),
             models: cache::models()
@@ -146,40 +133,6 @@ fn memory_part(n_threads: usize) -> MemoryPart {
     }
 }
 
-fn gpu_part() -> GpuPart {
-    let report = cuda::probe();
-    let problem = match &report.driver {
-        Err(error) => Some(error.to_string()),
-        Ok(_) if report.gpus.is_empty() => Some("the driver sees no GPU".to_owned()),
-        Ok(_) => None,
-    };
-    let dotted = |(major, minor)| format!("{major}.{minor}");
-    GpuPart {
-        driver: report.driver.ok().map(|driver| dotted(driver.version)),
-        problem,
-        gpus: report
-            .gpus
-            .into_iter()
-            .map(|gpu| Gpu {
-                ordinal: gpu.ordinal,
-                name: gpu.name,
-                compute_capability: dotted(gpu.compute_capability),
-                memory_bytes: gpu.memory,
-                multiprocessors: gpu.multiprocessors,
-            })
-            .collect(),
-        kernels: report
-            .embedded
-            .into_iter()
-            .map(|kernel| Kernel {
-                name: kernel.name,
-                archs: kernel.archs,
-                bytes: kernel.bytes,
-            })
-            .collect(),
-    }
-}
-
 // Writing to a String cannot fail, so the results are not looked at.
 fn report(diagnosis: &Diagnosis, style: Style) -> String {
     let mut out = String::new();
@@ -188,7 +141,7 @@ fn report(diagnosis: &Diagnosis, style: Style) -> String {
     for (heading, lines) in [
         ("CPU", cpu_lines(&diagnosis.cpu)),
         ("Memory", memory_lines(&diagnosis.memory)),
-        ("GPU", gpu_lines(&diagnosis.gpu, diagnosis.cuda_built_in)),
+        ("GPU", gpu::lines(&diagnosis.gpu, diagnosis.cuda_built_in)),
         ("Cache", cache_lines(&diagnosis.cache)),
     ] {
         let _ = writeln!(out, "{}", style.bold(heading));
@@ -232,35 +185,6 @@ fn memory_lines(memory: &MemoryPart) -> Lines {
         ("available", bytes(memory.available_bytes)),
         ("read speed", speed),
     ]
-}
-
-fn gpu_lines(gpu: &GpuPart, built_in: bool) -> Lines {
-    let mut lines = Vec::new();
-    if let Some(version) = &gpu.driver {
-        lines.push(("driver", format!("CUDA {version}")));
-    }
-    lines.extend(gpu.problem.iter().map(|text| ("none to use", text.clone())));
-    for gpu in &gpu.gpus {
-        lines.push((
-            "found",
-            format!(
-                "{}: {}, {}, compute capability {}, {} multiprocessors",
-                gpu.ordinal,
-                gpu.name,
-                output::bytes(gpu.memory_bytes as u64),
-                gpu.compute_capability,
-                gpu.multiprocessors
-            ),
-        ));
-    }
-    if built_in {
-        lines.extend(gpu.kernels.iter().map(|kernel| {
-            let archs = kernel.archs.join(" ");
-            let bytes = output::bytes(kernel.bytes as u64);
-            ("kernel", format!("{} ({bytes}) for {archs}", kernel.name))
-        }));
-    }
-    lines
 }
 
 fn cache_lines(cache: &CachePart) -> Lines {

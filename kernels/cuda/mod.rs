@@ -36,6 +36,8 @@ pub(crate) mod layout;
 #[cfg(feature = "cuda")]
 pub(crate) mod matrix;
 #[cfg(feature = "cuda")]
+mod paths;
+#[cfg(feature = "cuda")]
 pub(crate) mod pinned;
 #[cfg(feature = "cuda")]
 mod plan;
@@ -59,6 +61,8 @@ pub use error::CudaError;
 pub use kv::{KvCache, KvType};
 #[cfg(feature = "cuda")]
 pub use matrix::Matrix;
+#[cfg(feature = "cuda")]
+pub use paths::{ChosenImage, chosen_images};
 #[cfg(feature = "cuda")]
 pub use plan::plan;
 #[cfg(feature = "cuda")]

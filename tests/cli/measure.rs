@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{GEMMA, QWEN, keys, model, onward};
+use super::{GEMMA, QWEN, command, keys, model, onward};
 
 const PROMPT: &str = "The capital of France is";
 
@@ -207,9 +207,55 @@ fn doctor_measures_the_machine_and_finds_the_models() {
     assert_eq!(gemma.expect("the default model")["bytes"], 253_113_024);
     let gpu = &json["gpu"];
     assert!(gpu["problem"].is_string() || gpu["gpus"][0]["name"].is_string());
+    assert_eq!(gpu["problem"].is_string(), gpu["paths"].is_null());
 
     let text = onward(&["doctor"]).ok().stdout;
     for part in ["CPU\n", "Memory\n", "GPU\n", "Cache\n", "GB/s", GEMMA] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
+}
+
+#[test]
+fn doctor_tells_which_ways_a_gpu_goes() {
+    let args = ["doctor", "--device", "emulated"];
+    let json = onward(&[&args[..], &["--json"]].concat()).ok().json();
+    let gpu = &json["gpu"];
+    assert_eq!(gpu["problem"], Value::Null);
+    assert_eq!(gpu["gpus"][0]["compute_capability"], "8.0");
+    let paths = &gpu["paths"];
+    let images = paths["images"].as_array().expect("images");
+    let matmul = images
+        .iter()
+        .find(|image| image["module"] == "matmul_floats");
+    assert_eq!(matmul.expect("a module")["target"], "sm_80");
+    assert_eq!(
+        paths["graphs"],
+        serde_json::json!({"on": true, "reason": null})
+    );
+    assert_eq!(paths["hopper"]["on"], false);
+    assert_eq!(paths["hopper"]["reason"], "the GPU is no Hopper");
+    assert_eq!(paths["kv_types"], serde_json::json!(["bf16", "int8"]));
+    assert!(paths["free_bytes"].as_u64() > Some(1 << 30));
+    let said = paths["decoding"].as_str().expect("a text");
+    assert!(said.contains("repeated as CUDA graphs"), "{said}");
+
+    let text = onward(&args).ok().stdout;
+    for part in [
+        "emulated device",
+        "sm_80: ",
+        "graphs        on",
+        "off: the GPU is no Hopper",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+
+    // A driver that cannot repeat what was recorded.
+    let mut broken = command(&[&args[..], &["--json"]].concat());
+    let output = broken.env("ONWARD_EMULATED", "instantiation:0").output();
+    let json: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
+    let paths = &json["gpu"]["paths"];
+    assert_eq!(paths["graphs"]["on"], false);
+    let reason = paths["graphs"]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("out of memory"), "{reason}");
+    onward(&["doctor", "--device", "cpu"]).failed_saying(&["cuda or cuda:N"]);
 }
