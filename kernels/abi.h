@@ -9,6 +9,7 @@
 #ifndef ONWARD_ABI_H
 #define ONWARD_ABI_H
 
+#include "device/bandwidth/params.h"
 #include "device/batch.h"
 #include "device/conformance/params.h"
 #include "device/kv.h"

@@ -14,6 +14,7 @@ use super::kv::{self, KvCache, KvType};
 use super::matrix::Matrix;
 use super::queue::Queue;
 use super::staging::Staging;
+use super::timing::StepClock;
 use crate::backend::{ActivationRounding, Backend, KvRounding, KvShape, MatrixSource, RouteShape};
 use crate::decode::DecodeShape;
 use crate::error::Result;
@@ -47,6 +48,7 @@ pub struct Cuda {
     hopper_formats: Vec<Format>,
     hopper_widths: Vec<usize>,
     uses_graphs: AtomicBool,
+    pub(crate) step_clock: StepClock,
 }
 
 /// Until it is dropped, the queue answers every batch by a decoder's.
@@ -73,6 +75,7 @@ impl Cuda {
             hopper_formats: Vec::new(),
             hopper_widths: Vec::new(),
             uses_graphs: AtomicBool::new(true),
+            step_clock: StepClock::default(),
         })
     }
 
@@ -94,6 +97,11 @@ impl Cuda {
     /// Whether steps of decoding are recorded.
     pub fn uses_graphs(&self) -> bool {
         self.uses_graphs.load(Ordering::Relaxed)
+    }
+
+    /// What tells how long the device waits between steps of decoding.
+    pub fn step_clock(&self) -> StepClock {
+        self.step_clock.clone()
     }
 
     pub(crate) fn give_graphs_up(&self) {

@@ -331,6 +331,7 @@ impl Decoder<Cuda> for CudaDecoder {
             return Ok(());
         }
         self.is_under_way = true;
+        let _noted = cuda.step_clock.note(&cuda.device)?;
         let generation = cuda.queue().generation();
         let step = (self.key, generation);
         if !cuda.uses_graphs() || !self.warm.contains(&step) {

@@ -8,7 +8,7 @@ use super::device::Device;
 use crate::error::Result;
 
 /// A recorded sequence of launches.
-pub(crate) struct Graph(CudaGraph);
+pub struct Graph(CudaGraph);
 
 // SAFETY: the driver wants no two threads to use a graph at once; whoever holds it uses it alone,
 // since every method takes it exclusively.
@@ -19,7 +19,7 @@ impl Graph {
     ///
     /// # Errors
     /// Those of `work`, and what the driver says. The stream is as it was before.
-    pub(crate) fn record(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+    pub fn record(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         let capture = Capture::begin(device)?;
         work()?;
         capture.end()
@@ -29,7 +29,7 @@ impl Graph {
     ///
     /// # Errors
     /// What the driver says.
-    pub(crate) fn launch(&mut self) -> Result<()> {
+    pub fn launch(&mut self) -> Result<()> {
         (self.0.launch()).map_err(|error| failed("launch a recorded step", error))
     }
 }

@@ -13,6 +13,8 @@ pub(crate) mod array;
 #[cfg(feature = "cuda")]
 mod backend;
 #[cfg(feature = "cuda")]
+pub mod bandwidth;
+#[cfg(feature = "cuda")]
 mod batch;
 #[cfg(feature = "cuda")]
 pub mod conformance;
@@ -47,6 +49,8 @@ pub(crate) mod queue;
 mod shared;
 #[cfg(feature = "cuda")]
 mod staging;
+#[cfg(feature = "cuda")]
+mod timing;
 
 #[cfg(feature = "cuda")]
 pub use array::Buffer;
@@ -58,6 +62,8 @@ pub use decode::CudaDecoder;
 pub use device::Device;
 pub use error::CudaError;
 #[cfg(feature = "cuda")]
+pub use graph::Graph;
+#[cfg(feature = "cuda")]
 pub use kv::{KvCache, KvType};
 #[cfg(feature = "cuda")]
 pub use matrix::Matrix;
@@ -67,6 +73,8 @@ pub use paths::{ChosenImage, chosen_images};
 pub use plan::plan;
 #[cfg(feature = "cuda")]
 pub use shared::{SharedMemory, shared_memory};
+#[cfg(feature = "cuda")]
+pub use timing::{Moment, StepClock, StepTimes};
 
 /// What CUDA can do here.
 #[derive(Clone, Debug, PartialEq, Eq)]
