@@ -7,6 +7,10 @@ use onward_kernels::{Backend, Reference};
 const MANY: usize = 256;
 /// What the deviation of `MANY` errors may be above its expectation by chance.
 const CHANCE: f64 = 1.3;
+/// Set where only small cases are to run: under a checker that slows every access down.
+const SMALL: &str = "ONWARD_TEST_SMALL";
+/// Additions, multiplications and bytes of a small case.
+const SMALL_COST: usize = 1 << 20;
 
 /// Outputs of a case.
 ///
@@ -73,7 +77,11 @@ pub fn ops() -> Vec<&'static str> {
 /// If the registry has no such operation.
 pub fn cases<B: Backend>(op: &str) -> Vec<Box<dyn Case<B>>> {
     let entry = registry::<B>().into_iter().find(|entry| entry.name == op);
-    entry.unwrap_or_else(|| panic!("no operation {op}")).cases
+    let mut cases = entry.unwrap_or_else(|| panic!("no operation {op}")).cases;
+    if std::env::var_os(SMALL).is_some() {
+        cases.retain(|case| case.cost().flops.max(case.cost().bytes) <= SMALL_COST);
+    }
+    cases
 }
 
 /// The reference's outputs of each case of `op`.

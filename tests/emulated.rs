@@ -3,19 +3,19 @@
 //! the promise that a row's bits do not depend on its company.
 //!
 //! The same again under the address and undefined-behaviour sanitizers, in a process of its own
-//! that has their runtime preloaded.
+//! that has their runtime preloaded. On a GPU (ONWARD_TEST_GPU=1) each operation once.
 
 use std::process::Command;
 
-use onward_emulator::{Build, Emulator, SCHEDULES, sanitised};
+use onward_emulator::{Build, SCHEDULES, sanitised};
 use onward_kernels::Format;
-use onward_kernels::cuda::Cuda;
 use onward_kernels::ops::matmul::cases::MatmulCase;
 use onward_kernels::ops::moe_matmul::Input;
 use onward_kernels::ops::moe_matmul::cases::{Load, MoeMatmulCase};
 use onward_tests::agreement::{
     assert_agrees, assert_rows_stand_alone, first_difference, ops, reference_outputs, run,
 };
+use onward_tests::device::TestDevice;
 
 /// Names the build of the emulated device to the process that has the sanitizers.
 const SANITISED: &str = "ONWARD_TEST_SANITISED";
@@ -26,16 +26,11 @@ fn agrees(op: &str) {
         Some(_) => (Build::Sanitised, &SCHEDULES[..1]),
         None => (Build::Optimised, &SCHEDULES[..]),
     };
-    let emulator = Emulator::install(build).unwrap();
-    let cuda = Cuda::open(0).unwrap();
+    let device = TestDevice::install_build(build);
+    let cuda = device.open();
     let expected = reference_outputs(op);
-    for &(order, copies) in schedules {
-        emulator.set_schedule(order, copies);
-        let what = format!("emulated ({order:?}, {copies:?})");
-        assert_agrees(&what, op, &cuda, &expected);
-        assert_eq!(emulator.take_report(), None);
-    }
-    assert_rows_stand_alone("emulated", op, &cuda);
+    device.in_each(schedules, |what| assert_agrees(what, op, &cuda, &expected));
+    assert_rows_stand_alone("the device", op, &cuda);
 }
 
 /// A test an operation, so that they run side by side.
@@ -77,8 +72,7 @@ fn every_operation_is_tested() {
 /// The decode kernels take up to 8 tokens, the others blocks of 16, 32 and 64.
 #[test]
 fn a_token_of_a_matmul_has_the_same_bits_in_any_company() {
-    Emulator::install(Build::Optimised).unwrap();
-    let cuda = Cuda::open(0).unwrap();
+    let cuda = TestDevice::install().open();
     for format in Format::ALL {
         // Several slices of the columns, the last one longer, and a tile with rows missing.
         let whole = MatmulCase {
@@ -106,8 +100,7 @@ fn a_token_of_a_matmul_has_the_same_bits_in_any_company() {
 /// The same for a row at an expert, by kernels for up to 8, 32 and 64 places.
 #[test]
 fn a_row_of_a_mixture_has_the_same_bits_in_any_company() {
-    Emulator::install(Build::Optimised).unwrap();
-    let cuda = Cuda::open(0).unwrap();
+    let cuda = TestDevice::install().open();
     for format in Format::ALL {
         let whole = MoeMatmulCase {
             n_experts: 4,

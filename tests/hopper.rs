@@ -1,8 +1,7 @@
 //! The kernels that use Hopper's own instructions, on the emulated device: twins of the
 //! instructions (`shadow/device/ptx_hopper.cuh`) under the very kernels. What this cannot judge are
-//! the assembly and the descriptors; the program itself compares on the GPU, when it opens one.
+//! the assembly and the descriptors: a Hopper itself does (ONWARD_TEST_GPU=1).
 
-use onward_emulator::{Build, Emulator, Properties, SCHEDULES};
 use onward_kernels::Format;
 use onward_kernels::cuda::{self, Cuda, KvType};
 use onward_kernels::ops::attention::Mask;
@@ -11,75 +10,66 @@ use onward_tests::agreement::{
     run as outputs,
 };
 use onward_tests::attention_layer::{Layer, Steps, run};
+use onward_tests::device::TestDevice;
 
-const HOPPER: (u8, u8) = (9, 0);
-
-fn open(capability: (u8, u8)) -> (Emulator, Cuda) {
-    let emulator = Emulator::install(Build::Optimised).unwrap();
-    emulator.set_properties(Properties {
-        capability,
-        ..Properties::default()
-    });
-    (emulator, Cuda::open(0).unwrap())
-}
+/// The compute capability that has them.
+const HOPPER: (u32, u32) = (9, 0);
 
 /// One test, because the properties are the process's.
 #[test]
 fn warpgroups_compute_many_tokens_where_they_give_the_same_bits() {
-    let (_, mut older) = open((8, 0));
-    older.try_hopper();
-    assert!(older.hopper_formats().is_empty() && older.hopper_widths().is_empty());
+    let mut other = TestDevice::install_as((8, 0)).open();
+    if other.device().gpu().compute_capability != HOPPER {
+        other.try_hopper();
+        assert!(other.hopper_formats().is_empty() && other.hopper_widths().is_empty());
+    }
     if !cuda::images().iter().any(|image| image.target == "sm_90a") {
         println!("not built for sm_90a: there are no such kernels");
         return;
     }
-    let (emulator, mut cuda) = open(HOPPER);
+    let device = TestDevice::install_as((9, 0));
+    let mut cuda = device.open();
+    if cuda.device().gpu().compute_capability != HOPPER {
+        println!("not a Hopper: there are no such kernels");
+        return;
+    }
     let all: Vec<Format> = Format::ALL
         .into_iter()
         .filter(|&format| format != Format::F32)
         .collect();
-    for (order, copies) in SCHEDULES {
-        emulator.set_schedule(order, copies);
+    device.in_all(|what| {
         // Compares the bits of both kernels of each format and of each width.
         cuda.try_hopper();
-        let report = emulator.take_report();
-        assert_eq!(
-            cuda.hopper_formats(),
-            all,
-            "{order:?}, {copies:?}: {report:?}"
-        );
-        assert_eq!(
-            cuda.hopper_widths(),
-            [64, 96, 128, 256],
-            "{order:?}, {copies:?}: {report:?}"
-        );
-    }
+        let report = device.take_report();
+        assert_eq!(cuda.hopper_formats(), all, "{what}: {report:?}");
+        let widths = cuda.hopper_widths();
+        assert_eq!(widths, [64, 96, 128, 256], "{what}: {report:?}");
+    });
     for op in ["matmul", "attention"] {
         assert_agrees("Hopper", op, &cuda, &reference_outputs(op));
         assert_rows_stand_alone("Hopper", op, &cuda);
     }
-    attention_cases_have_the_bits_of_the_other_kernel(&emulator, &cuda);
-    attention_layers_have_the_bits_of_the_other_kernel(&emulator, &cuda);
-    assert_eq!(emulator.take_report(), None);
+    attention_cases_have_the_bits_of_the_other_kernel(&device, &cuda);
+    attention_layers_have_the_bits_of_the_other_kernel(&device, &cuda);
+    assert_eq!(device.take_report(), None);
 }
 
 /// Every case of the registry, each in another schedule.
-fn attention_cases_have_the_bits_of_the_other_kernel(emulator: &Emulator, hopper: &Cuda) {
-    let plain = Cuda::open(0).unwrap();
+fn attention_cases_have_the_bits_of_the_other_kernel(device: &TestDevice, hopper: &Cuda) {
+    let plain = device.open();
     for (index, case) in cases::<Cuda>("attention").iter().enumerate() {
-        let (order, copies) = SCHEDULES[index % SCHEDULES.len()];
-        emulator.set_schedule(order, copies);
+        device.set_schedule(index);
         let [found, expected] =
             [hopper, &plain].map(|cuda| outputs("attention", case.as_ref(), cuda));
         let difference = first_difference(&found, &expected);
-        assert_eq!(difference, None, "{case:?}, {order:?}, {copies:?}");
+        assert_eq!(difference, None, "{case:?}, schedule {index}");
     }
 }
 
 /// What the registry has not, in every schedule: many lengths in one pass, beside the borders of
 /// pages, of a warpgroup's lines and of splits; chunks after a cache; every size of group.
-fn attention_layers_have_the_bits_of_the_other_kernel(emulator: &Emulator, hopper: &Cuda) {
-    let plain = Cuda::open(0).unwrap();
+fn attention_layers_have_the_bits_of_the_other_kernel(device: &TestDevice, hopper: &Cuda) {
+    let plain = device.open();
     let layer = |heads, mask| Layer::new(heads, mask, KvType::Bf16);
     let capped = Layer {
         soft_cap: Some(3.0),
@@ -118,16 +108,12 @@ fn attention_layers_have_the_bits_of_the_other_kernel(emulator: &Emulator, hoppe
     for (layer, lens, steps) in tests {
         let expected = run(&plain, &layer, lens, steps);
         assert!(expected.iter().flatten().all(|x| x.is_finite()));
-        for (order, copies) in SCHEDULES {
-            emulator.set_schedule(order, copies);
+        device.in_all(|what| {
             let found = run(hopper, &layer, lens, steps);
             for (sequence, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 let difference = first_difference(found, expected);
-                assert_eq!(
-                    difference, None,
-                    "{layer:?}, sequence {sequence}, {order:?}, {copies:?}"
-                );
+                assert_eq!(difference, None, "{layer:?}, sequence {sequence}, {what}");
             }
-        }
+        });
     }
 }

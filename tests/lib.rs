@@ -5,6 +5,7 @@ pub mod agreement;
 pub mod attention_layer;
 pub mod broken;
 pub mod command;
+pub mod device;
 pub mod gguf_cut;
 pub mod gguf_file;
 pub mod tiny_model;
@@ -17,10 +18,12 @@ use onward_engine::{Engine, EngineOptions};
 use onward_kernels::Backend;
 use serde::de::DeserializeOwned;
 
-/// A file or folder under `tests/golden`.
+/// A file or folder under `tests/golden`, or under what `ONWARD_GOLDEN` names: a test program that
+/// was carried to another machine has what it needs beside it.
 pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("golden")
+    let carried = std::env::var_os("ONWARD_GOLDEN").map(PathBuf::from);
+    carried
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"))
         .join(name)
 }
 

@@ -14,33 +14,21 @@ mod words;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use onward_emulator::{Build, Emulator, Properties, SCHEDULES};
-use onward_kernels::cuda::Cuda;
 use onward_kernels::cuda::conformance::{self, Trial};
-
-/// Set where the tests are to run on the machine's own GPU.
-const GPU: &str = "ONWARD_TEST_GPU";
+use onward_tests::device::TestDevice;
 
 /// Kernels that a test has run.
 static TRIED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
-/// The emulated device as a Hopper, which has all of the instructions.
-fn hopper() -> (Emulator, Cuda) {
-    let emulator = Emulator::install(Build::Optimised).unwrap();
-    emulator.set_properties(Properties {
-        capability: (9, 0),
-        ..Properties::default()
-    });
-    (emulator, Cuda::open(0).unwrap())
+/// The GPU, or the emulated device as a Hopper, which has all of the instructions.
+fn device() -> TestDevice {
+    TestDevice::install_as((9, 0))
 }
 
 /// The trials that can be run here: those of Hopper's instructions on a Hopper, by a program that
 /// was built for it.
 fn trials() -> Vec<Trial> {
-    let cuda = match std::env::var_os(GPU) {
-        Some(_) => Cuda::open(0).unwrap(),
-        None => hopper().1,
-    };
+    let cuda = device().open();
     let trials = conformance::TRIALS.into_iter();
     trials.filter(|trial| trial.is_for(&cuda)).collect()
 }
@@ -52,20 +40,15 @@ fn run(kernel: &'static str, inputs: [&[u32]; 3]) -> Vec<u32> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .insert(kernel);
-    let once = |cuda: &Cuda| conformance::run(cuda, kernel, inputs).unwrap();
-    if std::env::var_os(GPU).is_some() {
-        return once(&Cuda::open(0).unwrap());
-    }
-    let (emulator, cuda) = hopper();
-    let outputs = SCHEDULES.map(|(order, copies)| {
-        emulator.set_schedule(order, copies);
-        once(&cuda)
+    let device = device();
+    let cuda = device.open();
+    let mut first = None;
+    device.in_all(|what| {
+        let output = conformance::run(&cuda, kernel, inputs).unwrap();
+        let first = first.get_or_insert_with(|| output.clone());
+        assert_eq!(output, *first, "{kernel} on {what}");
     });
-    for (schedule, output) in SCHEDULES.iter().zip(&outputs) {
-        assert_eq!(output, &outputs[0], "{kernel} in {schedule:?}");
-    }
-    let [first, ..] = outputs;
-    first
+    first.unwrap()
 }
 
 /// Words without a pattern.

@@ -150,8 +150,8 @@ pub(crate) fn sums_are_those_of_their_terms() {
         let warp = thread / 32 * 32;
         let warp_sum: f32 = numbers[warp..warp + 32].iter().sum();
         assert_eq!(f32::from_bits(out[0]), warp_sum);
-        assert_eq!(f32::from_bits(out[1]), numbers.iter().sum());
-        let (before, total) = (masses[..thread].iter().sum(), masses.iter().sum());
+        assert_eq!(f32::from_bits(out[1]), numbers.iter().sum::<f32>());
+        let (before, total): (u64, u64) = (masses[..thread].iter().sum(), masses.iter().sum());
         assert_eq!(long_words(&out[2..]), [before, total]);
     }
 }

@@ -14,7 +14,7 @@ const FAMILIES: [&str; 3] = ["llama", "qwen3", "gemma3"];
 #[test]
 fn recorded_steps_draw_what_launches_draw_and_what_prefill_says() {
     for family in FAMILIES {
-        let mut recorded = engine(family, cuda().1, 512, 1);
+        let mut recorded = engine(family, cuda(), 512, 1);
         // Across the border of a page, and of a split of attention for the shorter graph.
         let requests = [
             request(&recorded, 1, 20, 40),
@@ -23,7 +23,7 @@ fn recorded_steps_draw_what_launches_draw_and_what_prefill_says() {
         let drawn: Vec<_> = (requests.iter())
             .map(|request| serve(&mut recorded, std::slice::from_ref(request)).remove(0))
             .collect();
-        let mut launched = engine(family, cuda().1.without_graphs(), 512, 1);
+        let mut launched = engine(family, cuda().without_graphs(), 512, 1);
         for (request, drawn) in requests.iter().zip(&drawn) {
             assert_eq!(drawn.len(), request.max_tokens.unwrap(), "{family}");
             let by_launches = serve(&mut launched, std::slice::from_ref(request)).remove(0);
@@ -35,7 +35,7 @@ fn recorded_steps_draw_what_launches_draw_and_what_prefill_says() {
 
 /// What the CPU's sampler draws at each place of the text that `drawn` continues.
 fn teacher_forced(family: &str, request: &Request, drawn: &[Drawn]) -> Vec<Drawn> {
-    let mut engine = engine(family, cuda().1, 512, 1);
+    let mut engine = engine(family, cuda(), 512, 1);
     let new = drawn.iter().map(|&(token, ..)| token);
     let ids: Vec<u32> = request.prompt.iter().copied().chain(new).collect();
     let (first, end) = (request.prompt.len() - 1, ids.len() - 1);
@@ -71,7 +71,7 @@ fn teacher_forced(family: &str, request: &Request, drawn: &[Drawn]) -> Vec<Drawn
 #[test]
 fn neighbours_that_come_and_go_change_nothing() {
     for family in FAMILIES {
-        let mut alone = engine(family, cuda().1, 512, 1);
+        let mut alone = engine(family, cuda(), 512, 1);
         let sizes = [
             (5, 30),
             (40, 3),
@@ -88,7 +88,7 @@ fn neighbours_that_come_and_go_change_nothing() {
             .map(|request| serve(&mut alone, std::slice::from_ref(request)).remove(0))
             .collect();
         for (n_sequences, chunk) in [(7, 512), (3, 16)] {
-            let mut together = engine(family, cuda().1, chunk, n_sequences);
+            let mut together = engine(family, cuda(), chunk, n_sequences);
             assert_eq!(serve(&mut together, &requests), expected, "{family}");
         }
     }
@@ -96,11 +96,11 @@ fn neighbours_that_come_and_go_change_nothing() {
 
 #[test]
 fn a_batch_of_one_is_any_row_of_a_batch_of_64() {
-    let mut alone = engine("llama", cuda().1, 512, 1);
+    let mut alone = engine("llama", cuda(), 512, 1);
     let requests: Vec<_> = (0..64)
         .map(|seed| request(&alone, 100 + seed, 3 + seed as usize % 5, 6))
         .collect();
-    let mut together = engine("llama", cuda().1, 512, 64);
+    let mut together = engine("llama", cuda(), 512, 64);
     let rows = serve(&mut together, &requests);
     for (request, row) in requests.iter().zip(&rows) {
         let drawn = serve(&mut alone, std::slice::from_ref(request)).remove(0);

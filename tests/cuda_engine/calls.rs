@@ -2,14 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use onward_emulator::{Calls, Copies, Order};
+use onward_emulator::{Build, Calls, Copies, Emulator, Order};
 use onward_engine::Event;
 
 use crate::{cuda, engine, request};
 
 /// The calls between one token and the next, for each token behind the first.
 fn calls_between_tokens(family: &str, length: usize, n: usize) -> Vec<Calls> {
-    let (emulator, cuda) = cuda();
+    // The emulated device alone counts calls.
+    let emulator = Emulator::install(Build::Optimised).unwrap();
+    let cuda = cuda();
     // From here on this thread's calls are counted apart from other tests'.
     emulator.set_schedule(Order::Forward, Copies::Lazy);
     let mut engine = engine(family, cuda, 512, 1);
@@ -66,8 +68,7 @@ fn a_longer_context_takes_another_graph_and_few_waits() {
 /// with the tokens that it gives alone.
 #[test]
 fn breaking_off_leaves_nothing_behind() {
-    let (_, cuda) = cuda();
-    let mut engine = engine("llama", cuda, 512, 1);
+    let mut engine = engine("llama", cuda(), 512, 1);
     let request = request(&engine, 8, 30, 40);
     let mut run = |limit: usize| {
         let mut tokens = Vec::new();

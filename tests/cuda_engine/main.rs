@@ -1,23 +1,23 @@
-//! The engine on a GPU, which here is the emulated device: recorded steps, the host out of the loop.
+//! The engine on the emulated device, or on a GPU (ONWARD_TEST_GPU=1): recorded steps, the host
+//! out of the loop.
 
 mod bits;
 mod calls;
 
 use std::ops::ControlFlow;
 
-use onward_emulator::{Build, Emulator};
 use onward_engine::{Engine, EngineOptions, Event, Request};
 use onward_kernels::cuda::Cuda;
 use onward_kernels::ops::sample::SamplingParams;
+use onward_tests::device::TestDevice;
 use onward_tests::{golden, load};
 
 /// A token as it was drawn: id, log-probability, the most probable ones.
 type Drawn = (u32, u32, Vec<(u32, u32)>);
 
-/// The emulated device as a backend.
-fn cuda() -> (Emulator, Cuda) {
-    let emulator = Emulator::install(Build::Optimised).unwrap();
-    (emulator, Cuda::open(0).unwrap())
+/// The device as a backend.
+fn cuda() -> Cuda {
+    TestDevice::install().open()
 }
 
 /// One of the tiny checkpoints of `tests/golden/families`.
