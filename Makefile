@@ -5,6 +5,8 @@
 #   make bench       measure kernels
 #   make evidence    write what the kernels' machine code says to kernels/EVIDENCE.md
 #   make peers       measure whole models beside llama.cpp, which is built for it (10 minutes)
+#   make gpu         check and time the kernels on this machine's GPU (half an hour), into bench/results
+#   make gpu-bundle  pack that for a Linux x86-64 machine that has a GPU, but no internet and no Rust
 #   make toolchain   nvcc and libclang into target/toolchain, unless you have your own
 #   make models      the models of the demo and the tests into the cache
 #
@@ -15,7 +17,7 @@ PYTHON ?= python3
 PROMPT ?= The first thing the lighthouse keeper noticed that morning was
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test suite bench evidence peers toolchain models models-demo models-bench fmt lint clean
+.PHONY: help demo test suite bench evidence peers gpu gpu-bundle toolchain models models-demo models-bench fmt lint clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -25,9 +27,9 @@ demo: toolchain models-demo
 
 test: toolchain models lint suite
 
-# The command line tool is built first: tests run it, on the emulated device too.
+# The programs are built first: tests run them, on the emulated device too.
 suite:
-	$(CARGO) build --package onward --features emulated
+	$(CARGO) build --package onward --package onward-bench --features onward/emulated,onward-bench/emulated
 	CARGO="$(CARGO)" $(PYTHON) scripts/test.py
 
 bench: toolchain models-bench
@@ -35,6 +37,12 @@ bench: toolchain models-bench
 
 evidence: toolchain
 	$(CARGO) run --package onward-bench --bin onward-evidence -- --output kernels/EVIDENCE.md
+
+gpu:
+	@$(PYTHON) scripts/gpu.py
+
+gpu-bundle: toolchain
+	CARGO="$(CARGO)" $(PYTHON) scripts/gpu_bundle.py
 
 # llama.cpp as its Python binding vendors it, compiled for this machine.
 PEERS_PYTHON := target/peers/bin/python

@@ -30,22 +30,30 @@ pub struct Ended {
 /// # Panics
 /// It has not been built.
 pub fn onward() -> Command {
+    let mut command = Command::new(beside("onward"));
+    command.env("NO_COLOR", "1").env_remove("ONWARD_LOG");
+    command
+}
+
+/// The program of this name that was built beside this test.
+///
+/// # Panics
+/// It has not been built.
+pub fn beside(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
-    // A test lies in target/<profile>/deps, and the command in target/<profile>.
+    // A test lies in target/<profile>/deps, and programs in target/<profile>.
     let profile = test
         .ancestors()
         .nth(2)
         .map(PathBuf::from)
         .unwrap_or_default();
-    let onward = profile.join(format!("onward{}", std::env::consts::EXE_SUFFIX));
+    let program = profile.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(
-        onward.is_file(),
-        "{} is not there: build it with `cargo build -p onward`",
-        onward.display()
+        program.is_file(),
+        "{} is not there: `make suite` builds it",
+        program.display()
     );
-    let mut command = Command::new(onward);
-    command.env("NO_COLOR", "1").env_remove("ONWARD_LOG");
-    command
+    program
 }
 
 /// Runs a command to its end, or kills it after `limit`.
