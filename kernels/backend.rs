@@ -274,6 +274,20 @@ pub trait Backend: Send + Sync + 'static {
     /// second part is row `parts[0].rows + r` of the whole. Formats may differ.
     fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<Self::Matrix>;
 
+    /// As [`matrix`](Self::matrix); `taken` hears of each piece of the sources' data, in order, once
+    /// it is not looked at any more.
+    fn matrix_from(
+        &self,
+        parts: &[MatrixSource<'_>],
+        taken: &mut dyn FnMut(&[u8]),
+    ) -> Result<Self::Matrix> {
+        let matrix = self.matrix(parts)?;
+        for part in parts {
+            taken(part.data);
+        }
+        Ok(matrix)
+    }
+
     /// Bytes that the matrix occupies on the device.
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
 

@@ -12,6 +12,7 @@ use onward_engine::{Engine, EngineOptions, Request, Result, memory_plan};
 use onward_kernels::cuda::{self, Cuda, KvType};
 use onward_kernels::memory::MemoryPlan;
 use onward_kernels::ops::sample::SamplingParams;
+use onward_kernels::{Backend, Format, MatrixSource};
 use onward_tests::golden;
 
 /// The device, for one test at a time.
@@ -56,6 +57,44 @@ fn options(n_ctx: usize, n_sequences: usize, chunk: usize) -> EngineOptions {
         n_sequences,
         chunk,
     }
+}
+
+/// While the device works on a piece, the host fills the next one, and whoever watches hears of
+/// each.
+#[test]
+fn weights_come_piece_by_piece_through_two_buffers() {
+    let _turn = turn();
+    let cuda = Cuda::open(0).unwrap();
+    let (rows, cols) = (8_208, 1024);
+    let data = vec![0; 2 * rows * cols];
+    let source = |rows: usize| MatrixSource {
+        name: "weights",
+        format: Format::F16,
+        rows,
+        cols,
+        data: &data[..2 * rows * cols],
+    };
+    let mut pieces = Vec::new();
+    let mut waited = Vec::new();
+    let matrix = cuda.matrix_from(&[source(rows), source(40)], &mut |piece| {
+        let start = piece.as_ptr() as usize - data.as_ptr() as usize;
+        pieces.push(start..start + piece.len());
+        // SAFETY: the stream lives as long as the device.
+        let state = unsafe { sys::cuStreamQuery(cuda.device().stream().cu_stream()) };
+        waited.push(state == sys::CUresult::CUDA_SUCCESS);
+    });
+    let (chunk, all) = (8 << 20, data.len());
+    assert!(2 * chunk < all && all < 4 * chunk);
+    let mut expected: Vec<_> = (0..all.div_ceil(chunk))
+        .map(|i| i * chunk..all.min((i + 1) * chunk))
+        .collect();
+    expected.push(0..2 * 40 * cols);
+    assert_eq!(pieces, expected);
+    assert!(
+        !waited.contains(&true),
+        "the device had nothing to do: {waited:?}"
+    );
+    assert_eq!(cuda.matrix_bytes(&matrix.unwrap()), all + 2 * 48 * cols);
 }
 
 /// Below nothing, and 5 % above at most.

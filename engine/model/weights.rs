@@ -319,11 +319,11 @@ impl<B: Backend> Upload<'_, B> {
 
     fn matrix(&mut self, layer: usize, roles: &[Role]) -> Result<B::Matrix> {
         let sources = self.loader.sources(layer, roles)?;
-        let matrix = self.backend.matrix(&sources)?;
-        for source in &sources {
-            self.loader.source.release(source.data);
-        }
-        self.advance(sources.iter().map(|source| source.data.len()).sum());
+        let (backend, source) = (self.backend, self.loader.source);
+        let matrix = backend.matrix_from(&sources, &mut |piece| {
+            source.release(piece);
+            self.advance(piece.len());
+        })?;
         Ok(matrix)
     }
 

@@ -178,7 +178,15 @@ impl Backend for Cuda {
     }
 
     fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<Matrix> {
-        Matrix::new(self, parts)
+        Matrix::new(self, parts, &mut |_| ())
+    }
+
+    fn matrix_from(
+        &self,
+        parts: &[MatrixSource<'_>],
+        taken: &mut dyn FnMut(&[u8]),
+    ) -> Result<Matrix> {
+        Matrix::new(self, parts, taken)
     }
 
     fn matrix_bytes(&self, matrix: &Matrix) -> usize {

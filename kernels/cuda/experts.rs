@@ -107,7 +107,7 @@ impl ExpertPart {
         for stack in stacks {
             let mut first = first_of_expert;
             for source in *stack {
-                part.retile(cuda, &tiling, source, first)?;
+                part.retile(cuda, &tiling, source, first, &mut |_| ())?;
                 first += narrow(OP, source.rows)?;
             }
             first_of_expert += n_tiles * MATMUL_TILE_ROWS;

@@ -130,11 +130,15 @@ fn slice_bits(n_tiles: u32, n_steps: u32) -> u32 {
 }
 
 impl Matrix {
-    /// Takes matrices over.
+    /// Takes matrices over; `taken` hears of each piece of their data that the host is done with.
     ///
     /// # Errors
     /// Sources that do not fit together, no memory, or what the driver says.
-    pub(super) fn new(cuda: &Cuda, sources: &[MatrixSource<'_>]) -> Result<Self> {
+    pub(super) fn new(
+        cuda: &Cuda,
+        sources: &[MatrixSource<'_>],
+        taken: &mut dyn FnMut(&[u8]),
+    ) -> Result<Self> {
         let (rows, cols) = MatrixSource::stacked(sources)?;
         narrow(OP, rows)?;
         narrow(OP, cols)?;
@@ -143,7 +147,7 @@ impl Matrix {
         let mut rest = sources;
         while let Some(first) = rest.first() {
             let (stack, others) = rest.split_at(stackable(rest));
-            let part = Part::new(cuda, stack, first_row)?;
+            let part = Part::new(cuda, stack, first_row, taken)?;
             first_row += part.n_rows;
             debug_assert_eq!(part.format, first.format);
             parts.push(part);
@@ -209,16 +213,23 @@ pub(super) fn stackable(sources: &[MatrixSource<'_>]) -> usize {
 
 impl Part {
     /// `stack` is of one format and fills the tiles before its last source.
-    fn new(cuda: &Cuda, stack: &[MatrixSource<'_>], first_row: u32) -> Result<Self> {
+    fn new(
+        cuda: &Cuda,
+        stack: &[MatrixSource<'_>],
+        first_row: u32,
+        taken: &mut dyn FnMut(&[u8]),
+    ) -> Result<Self> {
         let (rows, cols) = MatrixSource::stacked(stack)?;
         let format = stack[0].format;
         let Some(tiling) = tiling(format) else {
-            return Self::rows(cuda, stack, first_row, narrow(OP, rows)?);
+            let part = Self::rows(cuda, stack, first_row, narrow(OP, rows)?)?;
+            stack.iter().for_each(|source| taken(source.data));
+            return Ok(part);
         };
         let part = Self::empty(cuda, format, (rows, cols), first_row, 1)?;
         let mut first = 0;
         for source in stack {
-            part.retile(cuda, &tiling, source, first)?;
+            part.retile(cuda, &tiling, source, first, taken)?;
             first += narrow(OP, source.rows)?;
         }
         Ok(part)
@@ -274,13 +285,15 @@ impl Part {
         })
     }
 
-    /// Puts `source` into the tiles from row `first` of the part on.
+    /// Puts `source` into the tiles from row `first` of the part on, piece by piece; while the
+    /// device works on one, the host fills the next.
     pub(super) fn retile(
         &self,
         cuda: &Cuda,
         tiling: &Tiling,
         source: &MatrixSource<'_>,
         first: u32,
+        taken: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
         let row_bytes = source.data.len() / source.rows;
         let tile_bytes = row_bytes * MATMUL_TILE_ROWS as usize;
@@ -316,6 +329,7 @@ impl Part {
             // nobody else's yet.
             unsafe { cuda.queue().launch(&cuda.device, &launch) }?;
             first_row += n_rows;
+            taken(chunk);
         }
         Ok(())
     }

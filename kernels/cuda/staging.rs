@@ -2,12 +2,16 @@
 //! one while the other is copied.
 
 use cudarc::driver::{CudaEvent, PinnedHostSlice, result, sys};
+use rayon::prelude::*;
 
 use super::abi::MATMUL_TILE_ROWS;
 use super::array::{DeviceArray, failed};
 use super::device::Device;
 use super::driver;
 use crate::error::{Error, Result};
+
+/// Bytes that a thread copies at a time.
+const SHARE_BYTES: usize = 1 << 20;
 
 /// Bytes of a buffer.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -96,7 +100,10 @@ impl Buffer {
                 copied.synchronize()?;
             }
             let pinned = &mut self.host.as_mut_slice()?[..bytes.len()];
-            pinned.copy_from_slice(bytes);
+            // By all threads: where the bytes are a file's, each waits for its own pages.
+            (pinned.par_chunks_mut(SHARE_BYTES))
+                .zip(bytes.par_chunks(SHARE_BYTES))
+                .for_each(|(to, from)| to.copy_from_slice(from));
             let stream = device.stream();
             // SAFETY: the buffers are as long, and neither is touched again before the event.
             unsafe {
