@@ -11,7 +11,7 @@ use crate::commands::{
     inspect::InspectArgs, next::NextArgs, perplexity::PerplexityArgs, tokenize::TokenizeArgs,
 };
 use crate::values::{
-    above_zero, bias, chunk_size, context_size, device, finite, fraction, non_negative, seed,
+    DeviceParser, above_zero, bias, chunk_size, context_size, finite, fraction, non_negative, seed,
     thread_count, whole,
 };
 
@@ -127,7 +127,7 @@ pub(crate) struct ModelArgs {
 
     /// What computes: cpu; cuda or cuda:N, a GPU; emulated, the GPU's kernels on the CPU, slowly;
     /// reference, plain f32 loops to judge others by
-    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceParser, default_value = "cpu", hide_possible_values = true)]
     pub(crate) device: Device,
 
     /// How a GPU keeps keys and values: bf16, or int8 in half the memory [default: bf16]

@@ -1,6 +1,9 @@
 //! What the values of flags may be: each parser's error says what is right.
 
+use std::ffi::OsStr;
 use std::ops::RangeInclusive;
+
+use clap::builder::{PossibleValue, TypedValueParser};
 
 use crate::args::Device;
 
@@ -19,8 +22,30 @@ pub(crate) fn token_limit(text: &str) -> Result<TokenLimit, String> {
     }
 }
 
-/// A place that can run a model.
-pub(crate) fn device(text: &str) -> Result<Device, String> {
+/// Reads a place that can run a model, and tells shells the usual ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeviceParser;
+
+impl TypedValueParser for DeviceParser {
+    type Value = Device;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Device, clap::Error> {
+        let parse: fn(&str) -> Result<Device, String> = device;
+        TypedValueParser::parse_ref(&parse, command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = ["cpu", "cuda", "emulated", "reference"];
+        Some(Box::new(names.into_iter().map(PossibleValue::new)))
+    }
+}
+
+fn device(text: &str) -> Result<Device, String> {
     let gpu = |number: &str| number.parse().ok().map(Device::Cuda);
     let known = match text {
         "cpu" => Some(Device::Cpu),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::args::Device;
 use crate::device::default_threads;
 use crate::output::{self, Style};
-use crate::values::{device, thread_count};
+use crate::values::{DeviceParser, thread_count};
 use crate::{Outcome, cache, machine};
 
 const EXAMPLES: &str = "\
@@ -32,7 +32,7 @@ pub(crate) struct DoctorArgs {
     threads: Option<usize>,
 
     /// The GPU to look at: cuda or cuda:N; or emulated [default: the first one, if any]
-    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceParser, hide_possible_values = true)]
     device: Option<Device>,
 
     /// Try the kernels that use a Hopper GPU's own instructions, and say which agree with the

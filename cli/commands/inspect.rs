@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::args::{Device, KvPrecision};
 use crate::cache::model_path;
 use crate::output::{self, Style};
-use crate::values::{chunk_size, context_size, device, sequence_count};
+use crate::values::{DeviceParser, chunk_size, context_size, sequence_count};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +42,7 @@ pub(crate) struct InspectArgs {
     ctx_size: Option<usize>,
 
     /// The device to reckon for, which need not be there: cpu, cuda or reference
-    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceParser, default_value = "cpu", hide_possible_values = true)]
     device: Device,
 
     /// How a GPU keeps keys and values: bf16, or int8 in half the memory [default: bf16]
