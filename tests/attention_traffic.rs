@@ -71,6 +71,28 @@ fn decode(
     emulator.take_counters()
 }
 
+/// Whole sectors and no bank conflicts, but for instructions of a hundredth of the traffic: the two
+/// numbers of a state that go with its sums.
+fn assert_efficient(emulator: &Emulator, launch: &LaunchCounters, what: &str) {
+    let totals = &launch.totals;
+    let sectors = (totals.read.sectors + totals.written.sectors) / 100;
+    let wavefronts = totals.shared.wavefronts / 100;
+    for site in &launch.sites {
+        let (efficiency, share) = match site.shared {
+            true => (
+                site.traffic.bank_efficiency(),
+                site.traffic.wavefronts > wavefronts,
+            ),
+            false => (site.traffic.coalescing(), site.traffic.sectors > sectors),
+        };
+        let place = emulator.locate(site);
+        assert!(
+            !share || efficiency >= 0.95,
+            "{what}, {place}: {efficiency}"
+        );
+    }
+}
+
 #[test]
 fn a_decode_step_reads_the_cache_once() {
     let emulator = Emulator::install(Build::Counted).unwrap();
@@ -82,26 +104,20 @@ fn a_decode_step_reads_the_cache_once() {
             launches
                 .iter()
                 .for_each(|launch| println!("{what}: {}", launch.totals));
-            let [append, splits, merge] = launches.as_slice() else {
+            let [append, decode] = launches.as_slice() else {
                 panic!("{what}: {} launches", launches.len());
             };
             assert_eq!(append.kernel, "rope_append");
-            assert_eq!(merge.kernel, "attention_merge");
             for launch in &launches {
-                let worst = launch.worst_coalesced().unwrap();
-                let place = emulator.locate(worst);
-                let coalescing = worst.traffic.coalescing();
-                assert!(coalescing >= 0.95, "{what}, {place}: {coalescing}");
+                assert_efficient(&emulator, launch, &what);
             }
-            let banks = splits.worst_in_banks().unwrap();
-            let place = emulator.locate(banks);
-            let efficiency = banks.traffic.bank_efficiency();
-            assert!(efficiency >= 0.95, "{what}, {place}: {efficiency}");
-
             let scales = if kv_type == KvType::Int8 { 4 } else { 0 };
             let cached = 2 * N_TOKENS * N_KV_HEADS * (head_dim * element + scales);
-            let needed = cached + 2 * n_heads * head_dim * 4;
-            let moved = splits.totals.memory_read + splits.totals.memory_written;
+            // Between the blocks of splits goes the state of each, which the last one reads back
+            // before it leaves the cache.
+            let states = N_TOKENS.div_ceil(256) * n_heads * (head_dim + 2) * 4;
+            let needed = cached + states + 2 * n_heads * head_dim * 4;
+            let moved = decode.totals.memory_read + decode.totals.memory_written;
             let ratio = moved as f64 / needed as f64;
             println!("{what}: {ratio:.3} of the bytes that must move");
             assert!(ratio <= 1.05, "{what}: {ratio}");

@@ -88,7 +88,7 @@ fn scratch(
     Ok(most)
 }
 
-/// Bytes of what the queue keeps: the batch, the rows to score, the rotary frequencies.
+/// Bytes of what the queue keeps: the batch, the rows to score, the rotary frequencies, counters.
 fn kept_bytes(model: &ModelShape<'_>) -> usize {
     let mut frequencies: Vec<&[f32]> = Vec::new();
     for &layer in &model.frequencies {
@@ -97,7 +97,14 @@ fn kept_bytes(model: &ModelShape<'_>) -> usize {
         }
     }
     let constants: usize = frequencies.iter().map(|layer| layer.len()).sum();
-    (batch_words(model) + model.decode.n_logits + constants) * size_of::<u32>()
+    let words = batch_words(model) + model.decode.n_logits + constants + n_counters(model);
+    words * size_of::<u32>()
+}
+
+/// Counters of splits of attention.
+fn n_counters(model: &ModelShape<'_>) -> usize {
+    let n_heads = model.n_heads.iter().copied().max().unwrap_or(0);
+    attention::cuda::n_counters(&model.decode, n_heads)
 }
 
 /// Words of the largest batch.
@@ -154,6 +161,7 @@ impl Cuda {
         for (what, bytes) in scratch(model, self.hopper_formats())? {
             queue.scratch(device, what, bytes)?;
         }
+        queue.counters(device, attention::cuda::DONE, n_counters(model))?;
         queue.reserve_batch(device, batch_words(model))?;
         queue.reserve_indices(device, logits::cuda::ROWS, model.decode.n_logits)?;
         for frequencies in &model.frequencies {

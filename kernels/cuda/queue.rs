@@ -40,6 +40,7 @@ pub(crate) struct Launch<P> {
 pub(crate) struct Queue {
     kernels: HashMap<&'static str, Loaded>,
     scratch: HashMap<&'static str, DeviceArray<u8>>,
+    counters: HashMap<&'static str, DeviceArray<u32>>,
     indices: HashMap<&'static str, Indices>,
     batch: DeviceBatch,
     /// What every batch is answered by while a decoder's step is put together.
@@ -161,6 +162,27 @@ impl Queue {
             .scratch
             .get(what)
             .map_or(std::ptr::null_mut(), DeviceArray::pointer))
+    }
+
+    /// At least `n` counters for what `what` names, which are 0, as kernels leave them behind.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(crate) fn counters(
+        &mut self,
+        device: &Device,
+        what: &'static str,
+        n: usize,
+    ) -> Result<*mut u32> {
+        let held = self.counters.get(what).map_or(0, DeviceArray::len);
+        if held < n {
+            self.counters.remove(what);
+            self.generation += 1;
+            let array = DeviceArray::zeroed(device, what, n)?;
+            self.counters.insert(what, array);
+        }
+        let held = self.counters.get(what);
+        Ok(held.map_or(std::ptr::null_mut(), DeviceArray::pointer))
     }
 
     /// `values` in device memory, copied there if they are not the last ones of this name.

@@ -1,6 +1,6 @@
 //! `attention` on a GPU. Spans of few rows are decoded: a launch with a block for each split of
-//! the context, and one that merges the splits. The other spans have a launch of their own. A
-//! row's bits do not depend on which way it goes.
+//! the context. The other spans have a launch of their own. A row's bits do not depend on which
+//! way it goes.
 
 pub(crate) mod shared;
 
@@ -10,8 +10,7 @@ use super::{Attention, Mask, OP, hopper};
 use crate::backend::{PAGE_TOKENS, Span};
 use crate::cuda::Cuda;
 use crate::cuda::abi::{
-    ATTENTION_DECODE_ROWS, ATTENTION_LINES, ATTENTION_MERGE_HEADS, ATTENTION_SPLIT_PAGES,
-    AttentionParams, KV_PAGE_TOKENS,
+    ATTENTION_DECODE_ROWS, ATTENTION_LINES, ATTENTION_SPLIT_PAGES, AttentionParams, KV_PAGE_TOKENS,
 };
 use crate::cuda::decode::{padded_rows, stride};
 use crate::cuda::kv::KvType;
@@ -205,12 +204,13 @@ fn params(cuda: &Cuda, queue: &mut Queue, op: &Attention<'_, Cuda>) -> Result<At
         outer,
         sums: std::ptr::null_mut(),
         totals: std::ptr::null_mut(),
+        n_done: std::ptr::null_mut(),
         decode_rows: 0,
         line_tiles: 1,
     })
 }
 
-/// The name of the scratch memory for what splits leave for the merge.
+/// The name of the scratch memory for what splits leave for the last of them.
 pub(crate) const STATES: &str = "attention states";
 
 /// Bytes of the states of splits: for each of `n_heads`, a sum of `width` values and two totals.
@@ -238,10 +238,27 @@ pub(crate) fn n_states(decode: &DecodeShape, max_rows: usize) -> usize {
     most.unwrap_or(0).max(step)
 }
 
+/// The name of the counters of splits that have left a state.
+pub(crate) const DONE: &str = "splits of attention";
+
+/// Counters for a batch of `n_spans` sequences: its groups of blocks are at most as many as there
+/// are heads, for 16 lines of a key head are rows of its query heads, and a span has up to 16.
+fn n_groups(n_spans: usize, n_heads: usize) -> usize {
+    n_spans.saturating_mul(n_heads)
+}
+
+/// The most that [`DONE`] takes: of all sequences at once.
+pub(crate) fn n_counters(decode: &DecodeShape, n_heads: usize) -> usize {
+    match stride(decode.n_ctx.div_ceil(PAGE_TOKENS)) > SPLIT_PAGES {
+        true => n_groups(padded_rows(decode.n_slots), n_heads),
+        false => 0,
+    }
+}
+
 const SPLIT_PAGES: usize = ATTENTION_SPLIT_PAGES as usize;
 
-/// Launches what the spans of few rows need. The grids follow the numbers of rows and the
-/// lengths of block tables, so they are the same from step to step.
+/// Launches what the spans of few rows need. The grid follows the numbers of rows and the lengths of
+/// block tables, so it is the same from step to step.
 fn decode(
     cuda: &Cuda,
     queue: &mut Queue,
@@ -262,6 +279,7 @@ fn decode(
         false => (kernels.wide, kernels.wide_cut),
     };
     params.line_tiles = lines.div_ceil(cut.lines());
+    let groups = params.n_kv_heads.saturating_mul(params.line_tiles);
     if n_splits > 1 {
         let slots = pages.sum::<usize>() / SPLIT_PAGES + spans.len();
         let states = slots * rows.unwrap_or(0);
@@ -270,37 +288,18 @@ fn decode(
         params.sums = base.cast();
         let sums = states * op.n_heads * kernels.width * size_of::<f32>();
         params.totals = base.wrapping_add(sums).cast();
+        let n_groups = n_groups(spans.len(), op.n_heads);
+        params.n_done = queue.counters(&cuda.device, DONE, n_groups)?;
     }
     let launch = Launch {
         module: "attention_decode",
         kernel: names[op.kv.element() as usize],
-        grid: (
-            narrow(OP, n_splits)?,
-            params.n_kv_heads.saturating_mul(params.line_tiles),
-            narrow(OP, spans.len())?,
-        ),
+        grid: (narrow(OP, n_splits)?, groups, narrow(OP, spans.len())?),
         threads: cut.threads(),
         shared_bytes: cut.shared_bytes(params.kv.width, op.kv.element()),
         params: *params,
     };
     // SAFETY: as for the launch in `run`; the scratch has a state for every row, head and split
-    // of every span.
-    unsafe { queue.launch(&cuda.device, &launch) }?;
-    if n_splits <= 1 {
-        return Ok(());
-    }
-    let merge = Launch {
-        module: "attention_decode",
-        kernel: "attention_merge",
-        grid: (
-            narrow(OP, op.batch.n_rows())?,
-            params.n_heads.div_ceil(ATTENTION_MERGE_HEADS),
-            1,
-        ),
-        threads: 32 * ATTENTION_MERGE_HEADS,
-        shared_bytes: 0,
-        params: *params,
-    };
-    // SAFETY: as above; every state that is read was written by the launch before.
-    unsafe { queue.launch(&cuda.device, &merge) }
+    // of every span, and a counter for every group of blocks.
+    unsafe { queue.launch(&cuda.device, &launch) }
 }

@@ -11,9 +11,7 @@ enum {
     /* Rows of a span up to which it is decoded: split by split, each in a block of its own. */
     ATTENTION_DECODE_ROWS = 16,
     /* Query lines that share a tensor core operand. */
-    ATTENTION_LINES = 16,
-    /* Heads of a row that a block of the merge takes, a warp each. */
-    ATTENTION_MERGE_HEADS = 4
+    ATTENTION_LINES = 16
 };
 
 /* Of the kernels for Hopper, hopper.cuh. */
@@ -38,6 +36,7 @@ typedef struct AttentionParams {
     /* Of the splits of decoded spans, [slots, decode_rows, n_heads]: */
     float *sums;          /* [.., width]: weighted sums of the values */
     float *totals;        /* [.., 2]: the reference score, the sum of the weights */
+    unsigned *n_done;     /* [n_spans, n_kv_heads, line_tiles]: splits that have a state; 0 at rest */
     unsigned decode_rows; /* rows of a slot, no fewer than any decoded span has */
     unsigned line_tiles;  /* blocks that a decoded span's lines take */
 } AttentionParams;
