@@ -8,10 +8,12 @@
 use std::process::Command;
 
 use onward_emulator::{Build, SCHEDULES, sanitised};
-use onward_kernels::Format;
+use onward_kernels::cuda::Cuda;
+use onward_kernels::ops::gated::{Activation, Gated};
 use onward_kernels::ops::matmul::cases::MatmulCase;
 use onward_kernels::ops::moe_matmul::Input;
 use onward_kernels::ops::moe_matmul::cases::{Load, MoeMatmulCase};
+use onward_kernels::{Backend, Format};
 use onward_tests::agreement::{
     assert_agrees, assert_rows_stand_alone, first_difference, ops, reference_outputs, run,
 };
@@ -122,6 +124,56 @@ fn a_row_of_a_mixture_has_the_same_bits_in_any_company() {
             assert_eq!(difference, None, "{case:?}");
         }
     }
+}
+
+/// As the product and [`Gated`] by themselves have; with a launch less where tiles allow it.
+#[test]
+fn a_gate_in_the_launch_of_its_product_has_the_bits_of_one_apart() {
+    let cuda = TestDevice::install().open();
+    for format in Format::ALL {
+        // Tiles of gates and values in one block, in two, and with rows missing.
+        for (width, cols) in [(32, 256), (80, 512), (48, 1280), (24, 256)] {
+            for n_rows in [1, 8, 9, 33] {
+                let products = MatmulCase {
+                    parts: vec![(format, width), (format, width)],
+                    cols,
+                    n_rows,
+                    norm: true,
+                    bias: true,
+                    soft_cap: Some(4.0),
+                    gate: None,
+                    accumulate: false,
+                };
+                let activation = [Activation::Silu, Activation::GeluTanh][n_rows % 2];
+                let fused = MatmulCase {
+                    gate: Some(activation),
+                    ..products.clone()
+                };
+                let expected = gate_apart(&cuda, &products, activation);
+                let difference = first_difference(&run("matmul", &fused, &cuda), &expected);
+                assert_eq!(difference, None, "{fused:?}");
+            }
+        }
+    }
+}
+
+/// The outputs of `products` gated by an operation of their own.
+fn gate_apart(cuda: &Cuda, products: &MatmulCase, activation: Activation) -> Vec<f32> {
+    let (n_rows, width) = (products.n_rows, products.parts[0].1);
+    let gate_up = cuda.upload(&run("matmul", products, cuda)).unwrap();
+    let mut out = cuda.buffer(n_rows * width).unwrap();
+    cuda.gated(Gated {
+        gate_up: &gate_up,
+        n_rows,
+        width,
+        activation,
+        out: &mut out,
+    })
+    .unwrap();
+    let mut outputs = vec![0.0; n_rows * width];
+    cuda.download(&out, 0..n_rows * width, &mut outputs)
+        .unwrap();
+    outputs
 }
 
 #[test]

@@ -120,12 +120,13 @@ pub(crate) fn all() -> Vec<MatmulCase> {
     for n_rows in [1, 9] {
         cases.extend(fused(n_rows));
     }
+    cases.extend(gates());
     cases
 }
 
-/// What a matmul does beside multiplying: norm, soft cap and gate, alone and together.
-fn fused(n_rows: usize) -> Vec<MatmulCase> {
-    let plain = |format: Format, rows: usize, cols: usize| MatmulCase {
+/// Two matrices of `rows` outputs each: gates and their values, if there are gates.
+fn halves(format: Format, rows: usize, cols: usize, n_rows: usize) -> MatmulCase {
+    MatmulCase {
         parts: vec![(format, rows), (format, rows)],
         cols,
         n_rows,
@@ -134,7 +135,39 @@ fn fused(n_rows: usize) -> Vec<MatmulCase> {
         soft_cap: None,
         gate: None,
         accumulate: false,
-    };
+    }
+}
+
+/// Gates of every format. Tiles have 16 rows and blocks up to 8 tiles, of which 32 gates and their
+/// values do not fill one; 80 take two, and where a sum over
+/// many columns is cut into eight slices, every tile has a block of its own.
+fn gates() -> Vec<MatmulCase> {
+    let mut cases = vec![];
+    for format in Format::ALL {
+        let gated = |rows, cols, n_rows| MatmulCase {
+            gate: Some(Activation::Silu),
+            ..halves(format, rows, cols, n_rows)
+        };
+        cases.extend(N_ROWS.map(|n_rows| gated(32, 256, n_rows)));
+        for n_rows in [1, 9] {
+            // Their tiles are not those of the values.
+            cases.push(gated(24, 256, n_rows));
+            cases.push(MatmulCase {
+                bias: true,
+                soft_cap: Some(2.0),
+                gate: Some(Activation::GeluTanh),
+                accumulate: true,
+                ..gated(80, 256, n_rows)
+            });
+            cases.push(gated(48, 1024, n_rows));
+        }
+    }
+    cases
+}
+
+/// What a matmul does beside multiplying: norm, soft cap and gate, alone and together.
+fn fused(n_rows: usize) -> Vec<MatmulCase> {
+    let plain = |format, rows, cols| halves(format, rows, cols, n_rows);
     let mut cases = vec![
         MatmulCase {
             soft_cap: Some(0.5),

@@ -10,8 +10,8 @@ use cudarc::driver::DeviceRepr;
 use super::{Matmul, OP, hopper};
 use crate::backend::Dimensions;
 use crate::cuda::abi::{
-    MATMUL_DECODE_DEPTH, MATMUL_GROUP_TOKENS, MATMUL_STEP_COLS, MATMUL_THREADS, MATMUL_WARPS,
-    MatmulDecodeParams, MatmulF32Params, MatmulGateParams, MatmulInput, MatmulOutput,
+    MATMUL_DECODE_DEPTH, MATMUL_GROUP_TOKENS, MATMUL_STEP_COLS, MATMUL_THREADS, MATMUL_TILE_ROWS,
+    MATMUL_WARPS, MatmulDecodeParams, MatmulF32Params, MatmulGateParams, MatmulInput, MatmulOutput,
     RmsNormParams,
 };
 use crate::cuda::layout::{Tiling, tiling};
@@ -51,6 +51,8 @@ pub(crate) fn plain_output(out: *mut f32, width: u32) -> MatmulOutput {
         scale: 1.0,
         soft_cap: 0.0,
         accumulate: 0,
+        n_gate_tiles: 0,
+        activation: 0,
     }
 }
 
@@ -61,14 +63,9 @@ pub(crate) fn run(cuda: &Cuda, op: Matmul<'_, Cuda>) -> Result<()> {
         return Ok(());
     }
     let mut queue = cuda.queue();
-    let out = op.out.0.pointer();
-    let products = match op.gate {
-        Some(_) => gate_scratch(cuda, &mut queue, op.n_rows, op.weight.rows())?,
-        None => out,
-    };
     let null = std::ptr::null::<f32>();
     let pointer = |buffer: &Buffer| buffer.0.pointer().cast_const();
-    let product = Product {
+    let mut product = Product {
         input: MatmulInput {
             x: op.x.0.pointer(),
             rows: std::ptr::null(),
@@ -81,16 +78,54 @@ pub(crate) fn run(cuda: &Cuda, op: Matmul<'_, Cuda>) -> Result<()> {
         output: MatmulOutput {
             bias: op.bias.map_or(null, pointer),
             soft_cap: op.soft_cap.unwrap_or(0.0),
-            accumulate: (op.accumulate && op.gate.is_none()).into(),
-            ..plain_output(products, width)
+            accumulate: op.accumulate.into(),
+            ..plain_output(op.out.0.pointer(), width)
         },
     };
-    // SAFETY: the arrays are as long as the check found them, and `out` is borrowed alone.
-    unsafe { launch_product(cuda, &mut queue, &product) }?;
-    let Some(activation) = op.gate else {
-        return Ok(());
+    if let Some(activation) = op.gate {
+        let gate = MatmulOutput {
+            width: width / 2,
+            activation: gated::cuda::code(activation),
+            ..product.output
+        };
+        let Some(n_gate_tiles) = gate_tiles(op.weight) else {
+            // SAFETY: the arrays are as long as the check found them, and `out` is borrowed alone.
+            return unsafe { gate_apart(cuda, &mut queue, product, &gate) };
+        };
+        product.output = MatmulOutput {
+            n_gate_tiles,
+            ..gate
+        };
+    }
+    // SAFETY: as above.
+    unsafe { launch_product(cuda, &mut queue, &product) }
+}
+
+/// The tiles of gates, where each has one of values beside it in the launch: of a matrix in one
+/// part, tiles that begin with the first value.
+fn gate_tiles(weight: &Matrix) -> Option<u32> {
+    let [part] = weight.parts() else {
+        return None;
     };
-    let width = width / 2;
+    let in_tiles =
+        tiling(part.format).is_some() && part.n_rows.is_multiple_of(2 * MATMUL_TILE_ROWS);
+    in_tiles.then_some(part.n_rows / (2 * MATMUL_TILE_ROWS))
+}
+
+/// The product into scratch memory, then `gate` in a launch of its own.
+///
+/// # Safety
+/// As [`launch_product`].
+unsafe fn gate_apart(
+    cuda: &Cuda,
+    queue: &mut Queue,
+    mut product: Product<'_>,
+    gate: &MatmulOutput,
+) -> Result<()> {
+    let (n_tokens, width) = (product.input.n_tokens, gate.width);
+    let products = gate_scratch(cuda, queue, n_tokens as usize, product.weight.rows())?;
+    product.output.out = products;
+    product.output.accumulate = 0;
     let launch = Launch {
         module: "matmul_gate",
         kernel: "matmul_gate",
@@ -99,14 +134,17 @@ pub(crate) fn run(cuda: &Cuda, op: Matmul<'_, Cuda>) -> Result<()> {
         shared_bytes: 0,
         params: MatmulGateParams {
             products,
-            out,
+            out: gate.out,
             width,
-            activation: gated::cuda::code(activation),
-            accumulate: op.accumulate.into(),
+            activation: gate.activation,
+            accumulate: gate.accumulate,
         },
     };
-    // SAFETY: the products are in scratch memory of that size, the rest as above.
-    unsafe { queue.launch(&cuda.device, &launch) }
+    // SAFETY: the products are in scratch memory of that size, the rest by the contract above.
+    unsafe {
+        launch_product(cuda, queue, &product)?;
+        queue.launch(&cuda.device, &launch)
+    }
 }
 
 /// Room for products that a gate turns into half as many outputs.
@@ -170,13 +208,21 @@ unsafe fn decode(
     output: MatmulOutput,
 ) -> Result<()> {
     let (weight, longest_slice) = part.weight(tiling);
-    let n_groups = weight.n_tiles.div_ceil(MATMUL_WARPS >> weight.slice_bits);
+    let group_tiles = MATMUL_WARPS >> weight.slice_bits;
     let pass_steps = pass_steps(input.n_tokens, 1 << weight.slice_bits, longest_slice);
-    let multiprocessors = cuda.device.gpu().multiprocessors;
+    let n_blocks = match output.n_gate_tiles {
+        // The next tile of a block is that of the values.
+        gates @ 1.. if group_tiles == 1 => gates,
+        _ => {
+            let n_groups = weight.n_tiles.div_ceil(group_tiles);
+            let multiprocessors = cuda.device.gpu().multiprocessors;
+            n_blocks(n_groups, input.n_tokens, multiprocessors)
+        }
+    };
     let launch = Launch {
         module: tiling.module,
         kernel: tiling.decode,
-        grid: (n_blocks(n_groups, input.n_tokens, multiprocessors), 1, 1),
+        grid: (n_blocks, 1, 1),
         threads: MATMUL_THREADS,
         shared_bytes: stage_bytes(input.n_tokens, pass_steps << weight.slice_bits),
         params: MatmulDecodeParams {

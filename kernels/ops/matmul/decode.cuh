@@ -7,18 +7,24 @@
 // as fit; lanes of absent tokens read those of the last and compute what nobody looks at. Bound by
 // the weights' bytes. A block takes every gridDim.x-th group of tiles: with more tokens, whose
 // packing costs more, the grid is smaller.
+//
+// With gates, tiles come in the order of output.cuh, and a block has both tiles of a pair. Where all
+// its warps share a tile, it has them one after the other: the grid is as many blocks as there are
+// tiles of gates, so that the tile after that of gates i is the one of values i.
 #pragma once
 
 #include "ops/matmul/activations.cuh"
 #include "ops/matmul/output.cuh"
 #include "ops/matmul/product.cuh"
 
-// Sums of a warp, [token][row]; two words more than 16 keep the warp's stores on separate banks.
-constexpr unsigned PARTIAL_STRIDE = MATMUL_TILE_ROWS + 2;
+// Sums of a warp, [token][row]; four words more than rows keep the warp's stores on separate banks.
+constexpr unsigned PARTIAL_STRIDE = MATMUL_TILE_ROWS + 4;
 
 struct DecodeShared {
     TokenStatistics statistics;
     float partial[MATMUL_WARPS][MATMUL_GROUP_TOKENS * PARTIAL_STRIDE];
+    // Of the gates, where a block has their tile before that of the values.
+    float gates[MATMUL_GROUP_TOKENS * MATMUL_TILE_ROWS];
 };
 
 // The activations in shared memory: [token][place][2 blocks][4 shares], step i of the pass of slice
@@ -163,30 +169,68 @@ struct Stream {
     }
 };
 
-// Adds the slices of each tile up in their order and writes the results.
-DEVICE void finish_tiles(const MatmulDecodeParams &params, unsigned first_tile,
-                         const DecodeShared &shared) {
-    const unsigned n_slices = 1u << params.weight.slice_bits;
-    const unsigned n_values = MATMUL_WARPS / n_slices * params.input.n_tokens * MATMUL_TILE_ROWS;
+// The tile at `place`; behind the last, none is.
+template <bool GATES>
+DEVICE unsigned decode_tile(const MatmulDecodeParams &params, unsigned place) {
+    const bool alone = !GATES || 1u << params.weight.slice_bits == MATMUL_WARPS;
+    return alone ? place : tile_at(params.output, place);
+}
+
+// The sum of a row of the group's tile `tile`: its slices in their order, times the token's factor.
+DEVICE float sum_slices(const DecodeShared &shared, unsigned n_slices, unsigned tile, unsigned token,
+                        unsigned in_tile) {
+    float sum = 0.0f;
+#pragma unroll 1
+    for (unsigned slice = 0; slice < n_slices; ++slice) {
+        sum += shared.partial[tile * n_slices + slice][token * PARTIAL_STRIDE + in_tile];
+    }
+    return sum * shared.statistics.scale[token].decode;
+}
+
+// Writes the results of the tiles from `first_place` on.
+template <bool GATES>
+DEVICE void finish_tiles(const MatmulDecodeParams &params, unsigned first_place,
+                         DecodeShared &shared) {
+    const MatmulOutput &output = params.output;
+    const unsigned n_slices = 1u << params.weight.slice_bits, n_tiles = MATMUL_WARPS / n_slices;
+    const unsigned n_gates = GATES ? output.n_gate_tiles * MATMUL_TILE_ROWS : 0;
+    const bool gated = n_gates != 0;
+    // Gates beside their values are done with them.
+    const unsigned stride = gated && n_tiles > 1 ? 2 : 1;
+    // Absent tokens are passed over, and nothing is unrolled: what the loops would keep at hand holds
+    // registers from the first step on. (Experts' parameters are not at hand in any case.)
+    const unsigned most_tokens = MATMUL_GROUP_TOKENS;
+    const unsigned token_places = GATES ? most_tokens : params.input.n_tokens;
+    const unsigned n_values = n_tiles / stride * token_places * MATMUL_TILE_ROWS;
+#pragma unroll 1
     for (unsigned i = threadIdx.x; i < n_values; i += MATMUL_THREADS) {
         const unsigned in_tile = i % MATMUL_TILE_ROWS;
-        const unsigned token = i / MATMUL_TILE_ROWS % params.input.n_tokens;
-        const unsigned tile = i / MATMUL_TILE_ROWS / params.input.n_tokens;
-        const unsigned row = (first_tile + tile) * MATMUL_TILE_ROWS + in_tile;
-        if (row < params.weight.n_rows) {
-            float sum = 0.0f;
-            for (unsigned slice = 0; slice < n_slices; ++slice) {
-                sum += shared.partial[tile * n_slices + slice][token * PARTIAL_STRIDE + in_tile];
+        const unsigned token = i / MATMUL_TILE_ROWS % token_places;
+        const unsigned tile = i / MATMUL_TILE_ROWS / token_places * stride;
+        const unsigned row = decode_tile<GATES>(params, first_place + tile) * MATMUL_TILE_ROWS + in_tile;
+        if (token >= params.input.n_tokens || row >= params.weight.n_rows) {
+            continue;
+        }
+        const float sum = sum_slices(shared, n_slices, tile, token, in_tile);
+        if (!gated) {
+            finish(output, token, row, sum);
+        } else if constexpr (GATES) {
+            if (stride == 2) {
+                finish_gated(output, token, row, sum,
+                             sum_slices(shared, n_slices, tile + 1, token, in_tile));
+            } else if (row < n_gates) {
+                shared.gates[i] = sum; // for the same thread
+            } else {
+                finish_gated(output, token, row - n_gates, shared.gates[i], sum);
             }
-            finish(params.output, token, row, sum * shared.statistics.scale[token].decode);
         }
     }
 }
 
-// Grid: at most a block a group of 8 / n_slices tiles. Block: MATMUL_THREADS threads. Dynamic
-// shared memory: n_tokens · (n_slices · pass_steps · (128 + 8) + 64 + 16) bytes. `pass_steps` covers a slice
-// or is a multiple of DEPTH.
-template <typename Tile, int DEPTH>
+// Grid: at most a block a group of 8 / n_slices tiles; with gates and 8 slices n_gate_tiles. Block:
+// MATMUL_THREADS threads. Dynamic shared memory: n_tokens · (n_slices · pass_steps · (128 + 8) + 64
+// + 16) bytes. `pass_steps` covers a slice or is a multiple of DEPTH. GATES: there may be some.
+template <typename Tile, int DEPTH, bool GATES = false>
 DEVICE void matmul_decode(const MatmulDecodeParams &params) {
     using Scales = typename Tile::Scales;
     static_assert(DEPTH % Scales::RECORD_STEPS == 0, "a ring holds whole records");
@@ -203,7 +247,8 @@ DEVICE void matmul_decode(const MatmulDecodeParams &params) {
     for (unsigned group = blockIdx.x; group * tiles_a_group < params.weight.n_tiles;
          group += gridDim.x) {
         // The first weights are on their way while the activations are packed.
-        stream.start(params.weight, group * tiles_a_group + (warp >> slice_bits), slice);
+        const unsigned place = group * tiles_a_group + (warp >> slice_bits);
+        stream.start(params.weight, decode_tile<GATES>(params, place), slice);
         for (unsigned pass = 0; pass < params.longest_slice; pass += params.pass_steps) {
             const Stage stage = Stage::make(params);
             // All columns at once stay for the other tiles.
@@ -230,7 +275,7 @@ DEVICE void matmul_decode(const MatmulDecodeParams &params) {
         partial[8] = stream.sums[0][2];
         partial[PARTIAL_STRIDE + 8] = stream.sums[0][3];
         __syncthreads();
-        finish_tiles(params, group * tiles_a_group, shared);
+        finish_tiles<GATES>(params, group * tiles_a_group, shared);
         __syncthreads();
     }
 }

@@ -18,8 +18,7 @@
 
 #include "device/ptx_hopper.cuh"
 #include "device/turn.cuh"
-#include "ops/matmul/output.cuh"
-#include "ops/matmul/product.cuh"
+#include "ops/matmul/results.cuh"
 
 // Activations of a step of a group of eight tokens: eight cores of 8 tokens × 8 columns, as
 // describe_operand has them.
@@ -28,6 +27,9 @@ constexpr unsigned CORE_BYTES = 128;
 // And of the sums of its two blocks.
 constexpr unsigned GROUP_SUM_BYTES = STEP_BLOCKS * MATMUL_GROUP_TOKENS * 4;
 constexpr unsigned BLOCK_TILES = MATMUL_HOPPER_TILES;
+static_assert(BLOCK_TILES == MATMUL_WARPS, "as Results has them");
+// The barrier of the warps that multiply.
+constexpr unsigned RESULTS_BARRIER = 1;
 
 // What shared memory begins with; a multiple of 128 bytes.
 struct HopperBarriers {
@@ -57,8 +59,8 @@ template <typename Tile, int N_GROUPS>
 DEVICE void copy_stages(const MatmulPrefillParams &params, const HopperBarriers &barriers) {
     using Stage = HopperStage<Tile, N_GROUPS>;
     const MatmulWeight &weight = params.weight;
-    const unsigned first_tile = blockIdx.y * BLOCK_TILES, first_group = blockIdx.x * N_GROUPS;
-    const unsigned n_tiles = min(BLOCK_TILES, weight.n_tiles - first_tile);
+    const unsigned first_place = blockIdx.y * BLOCK_TILES, first_group = blockIdx.x * N_GROUPS;
+    const unsigned n_tiles = min(BLOCK_TILES, weight.n_tiles - first_place);
     const unsigned n_groups = min(static_cast<unsigned>(N_GROUPS), params.packed.n_groups - first_group);
     const unsigned n_bytes = n_tiles * (Stage::QUANT_BYTES + Stage::RECORD_BYTES) +
                              Stage::STEPS * n_groups * (GROUP_STEP_BYTES + Stage::SUM_BYTES);
@@ -73,7 +75,8 @@ DEVICE void copy_stages(const MatmulPrefillParams &params, const HopperBarriers 
         const uint32_t stage = shared + turn.slot * Stage::BYTES;
         barrier_arrive_expecting(full, n_bytes);
         for (unsigned i = 0; i < n_tiles; ++i) {
-            const size_t at = static_cast<size_t>(first_tile + i) * weight.n_steps + step;
+            const unsigned tile = tile_at(params.output, first_place + i);
+            const size_t at = static_cast<size_t>(tile) * weight.n_steps + step;
             copy_bulk(stage + i * Stage::QUANT_BYTES, weight.quants + at * Tile::STEP_BYTES,
                       Stage::QUANT_BYTES, full);
             if constexpr (Stage::RECORD_BYTES > 0) {
@@ -210,21 +213,6 @@ struct HopperProduct {
     }
 };
 
-// Writes what a warp has summed up.
-template <int N_GROUPS>
-DEVICE void finish_tile(const MatmulPrefillParams &params, unsigned tile, const float (&totals)[N_GROUPS][4]) {
-    const unsigned lane = threadIdx.x % WARP_LANES, first_row = tile * MATMUL_TILE_ROWS + lane / 4;
-    const unsigned first_token = blockIdx.x * N_GROUPS * MATMUL_GROUP_TOKENS + lane % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < 4 * N_GROUPS; ++i) {
-        const unsigned token = first_token + i / 4 * MATMUL_GROUP_TOKENS + i % 2;
-        const unsigned row = first_row + i / 2 % 2 * 8;
-        if (token < params.n_tokens && row < params.weight.n_rows) {
-            finish(params.output, token, row, totals[i / 4][i % 4] * params.packed.factors[token]);
-        }
-    }
-}
-
 // A warp of the multiplying warpgroups.
 template <typename Tile, int N_GROUPS>
 DEVICE void multiply_stages(const MatmulPrefillParams &params, const HopperBarriers &barriers) {
@@ -261,7 +249,17 @@ DEVICE void multiply_stages(const MatmulPrefillParams &params, const HopperBarri
             }
         }
     }
-    finish_tile(params, blockIdx.y * BLOCK_TILES + product.tile, totals);
+    // The stages are free when all warps are through with them.
+    constexpr unsigned N_TOKENS = N_GROUPS * MATMUL_GROUP_TOKENS;
+    constexpr unsigned N_THREADS = BLOCK_TILES * WARP_LANES;
+    named_barrier(RESULTS_BARRIER, N_THREADS);
+    const Results<N_TOKENS, N_THREADS> results = {
+        reinterpret_cast<float *>(dynamic_shared<HopperBarriers>() + 1)};
+    static_assert(results.BYTES <= Stage::COUNT * Stage::BYTES, "they fit into the stages");
+    results.put(product.tile, totals);
+    named_barrier(RESULTS_BARRIER, N_THREADS);
+    results.finish_all(params, blockIdx.y * BLOCK_TILES, blockIdx.x * N_TOKENS,
+                       threadIdx.x - WARPGROUP_THREADS);
 }
 
 // Grid: groups of N_GROUPS · 8 tokens × groups of MATMUL_HOPPER_TILES tiles. Block:

@@ -7,7 +7,7 @@
 #include "ops/matmul/prefill.cuh"
 
 KERNEL(matmul_q8_0_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
-    matmul_decode<Q8_0Tile, 4>(params);
+    matmul_decode<Q8_0Tile, 4, true>(params);
 }
 
 KERNEL(matmul_q8_0_n16, MatmulPrefillParams, MATMUL_THREADS, 1) {

@@ -7,11 +7,11 @@
 #include "ops/matmul/prefill.cuh"
 
 KERNEL(matmul_q5_0_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
-    matmul_decode<Q5_0Tile, 4>(params);
+    matmul_decode<Q5_0Tile, 4, true>(params);
 }
 
 KERNEL(matmul_q5_1_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
-    matmul_decode<Q5_1Tile, 4>(params);
+    matmul_decode<Q5_1Tile, 4, true>(params);
 }
 
 KERNEL(matmul_q5_0_n16, MatmulPrefillParams, MATMUL_THREADS, 1) {

@@ -7,15 +7,15 @@
 #include "ops/matmul/prefill.cuh"
 
 KERNEL(matmul_f16_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
-    matmul_decode<F16Tile, 2>(params);
+    matmul_decode<F16Tile, 2, true>(params);
 }
 
 KERNEL(matmul_bf16_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
-    matmul_decode<Bf16Tile, 2>(params);
+    matmul_decode<Bf16Tile, 2, true>(params);
 }
 
 KERNEL(matmul_f8_e4m3_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
-    matmul_decode<F8E4M3Tile, 4>(params);
+    matmul_decode<F8E4M3Tile, 4, true>(params);
 }
 
 KERNEL(matmul_f16_n16, MatmulPrefillParams, MATMUL_THREADS, 1) {

@@ -8,15 +8,15 @@
 #include "ops/matmul/prefill.cuh"
 
 KERNEL(matmul_q4_k_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
-    matmul_decode<Q4_KTile, 4>(params);
+    matmul_decode<Q4_KTile, 4, true>(params);
 }
 
 KERNEL(matmul_q5_k_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
-    matmul_decode<Q5_KTile, 4>(params);
+    matmul_decode<Q5_KTile, 4, true>(params);
 }
 
 KERNEL(matmul_q6_k_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
-    matmul_decode<Q6_KTile, 4>(params);
+    matmul_decode<Q6_KTile, 4, true>(params);
 }
 
 KERNEL(matmul_q4_k_n16, MatmulPrefillParams, MATMUL_THREADS, 1) {

@@ -7,23 +7,23 @@
 #include "ops/matmul/prefill.cuh"
 
 KERNEL(matmul_q4_0_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
-    matmul_decode<Q4_0Tile, 4>(params);
+    matmul_decode<Q4_0Tile, 4, true>(params);
 }
 
 KERNEL(matmul_q4_1_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
-    matmul_decode<Q4_1Tile, 4>(params);
+    matmul_decode<Q4_1Tile, 4, true>(params);
 }
 
 KERNEL(matmul_mxfp4_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
-    matmul_decode<Mxfp4Tile, 8>(params);
+    matmul_decode<Mxfp4Tile, 8, true>(params);
 }
 
 KERNEL(matmul_int4_g32_decode, MatmulDecodeParams, MATMUL_THREADS, 3) {
-    matmul_decode<Int4G32Tile, 4>(params);
+    matmul_decode<Int4G32Tile, 4, true>(params);
 }
 
 KERNEL(matmul_int4_g128_decode, MatmulDecodeParams, MATMUL_THREADS, 2) {
-    matmul_decode<Int4G128Tile, 4>(params);
+    matmul_decode<Int4G128Tile, 4, true>(params);
 }
 
 KERNEL(matmul_q4_0_n16, MatmulPrefillParams, MATMUL_THREADS, 1) {

@@ -9,7 +9,9 @@
 //! ```
 //!
 //! The order of the sum over `i` depends on the matrix alone, so a row's bits are the same for
-//! any number of rows beside it.
+//! any number of rows beside it. A gate leaves that order as it is: on a GPU it is applied where the
+//! product is computed, or in a launch of its own with the same bits (weights in F32, and gates
+//! whose number is no multiple of 16).
 
 pub mod cases;
 pub(crate) mod cpu;

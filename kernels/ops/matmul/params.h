@@ -79,8 +79,9 @@ typedef struct MatmulPacked {
     unsigned n_blocks;   /* of 32 columns, zeros behind the last */
 } MatmulPacked;
 
-/* What is done to a product and where it goes:
- * out[token, first + row] = cap(scale · product + bias[row]) (+ what is there). */
+/* What is done to a product and where it goes, with y = cap(scale · product + bias[row]):
+ * out[token, first + row] = y (+ what is there). With gates, which are the first half of the rows:
+ * out[token, first + row] = activation(y) · (y of row + MATMUL_TILE_ROWS · n_gate_tiles) (+ …). */
 typedef struct MatmulOutput {
     float *out;          /* [n_tokens, width] */
     const float *bias;   /* [n_rows]; null: none */
@@ -89,6 +90,8 @@ typedef struct MatmulOutput {
     float scale;
     float soft_cap;      /* 0: none */
     unsigned accumulate; /* not 0: add to out */
+    unsigned n_gate_tiles; /* half of the weight's; 0: no gates */
+    unsigned activation;   /* of gates: GATED_SILU or GATED_GELU_TANH */
 } MatmulOutput;
 
 /* Of the decode kernels, which pack the activations themselves. */

@@ -11,8 +11,7 @@
 // for N_TOKENS tokens, each activation once for 128 rows.
 #pragma once
 
-#include "ops/matmul/output.cuh"
-#include "ops/matmul/product.cuh"
+#include "ops/matmul/results.cuh"
 
 // The shared memory of a block; SUMS_APART: activations keep their sums behind it.
 template <typename Tile, int N_TOKENS, bool SUMS_APART = false>
@@ -112,6 +111,12 @@ struct TokenGroups {
     }
 };
 
+// The place of a warp's tile in a block whose first is `first`; a warp without one of its own computes
+// the last one once more.
+DEVICE unsigned own_place(const MatmulWeight &weight, unsigned first) {
+    return min(first + threadIdx.x / WARP_LANES, weight.n_tiles - 1);
+}
+
 template <typename Tile, int N_TOKENS, typename Activations>
 struct Pipeline {
     using Shape = typename Activations::Shape;
@@ -122,12 +127,11 @@ struct Pipeline {
     unsigned n_steps, lane, warp;
     Activations activations;
 
-    // The block's first tile is `tile`; a warp without a tile of its own computes the last one
-    // once more.
+    // `tile` is the warp's.
     METHOD Pipeline(const MatmulWeight &weight, unsigned tile, const Activations &own)
         : shared(dynamic_shared<uint8_t>()), n_steps(weight.n_steps),
           lane(threadIdx.x % WARP_LANES), warp(threadIdx.x / WARP_LANES), activations(own) {
-        const size_t step = static_cast<size_t>(min(tile + warp, weight.n_tiles - 1)) * n_steps;
+        const size_t step = static_cast<size_t>(tile) * n_steps;
         quants = weight.quants + step * Tile::STEP_BYTES;
         records = weight.scales + step / Scales::RECORD_STEPS * Scales::RECORD_BYTES;
     }
@@ -230,23 +234,17 @@ DEVICE void matmul_prefill(const MatmulPrefillParams &params) {
     constexpr int N_GROUPS = N_TOKENS / MATMUL_GROUP_TOKENS;
     using Activations = TokenGroups<Tile, N_TOKENS>;
     const MatmulWeight &weight = params.weight;
-    const unsigned first_group = blockIdx.x * N_GROUPS, first_tile = blockIdx.y * MATMUL_WARPS;
-    const Pipeline<Tile, N_TOKENS, Activations> pipeline(weight, first_tile,
+    const unsigned first_group = blockIdx.x * N_GROUPS, first_place = blockIdx.y * MATMUL_WARPS;
+    const unsigned tile = tile_at(params.output, own_place(weight, first_place));
+    const Pipeline<Tile, N_TOKENS, Activations> pipeline(weight, tile,
                                                          Activations(params.packed, first_group));
     float totals[N_GROUPS][4] = {};
     sum_up(pipeline, weight, totals, make_magic(params.n_tokens >> 31));
-    const unsigned lane = pipeline.lane;
-    const unsigned first_row = (first_tile + pipeline.warp) * MATMUL_TILE_ROWS + lane / 4;
-#pragma unroll
-    for (int group = 0; group < N_GROUPS; ++group) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const unsigned row = first_row + i / 2 * 8;
-            const unsigned token =
-                (first_group + group) * MATMUL_GROUP_TOKENS + lane % 4 * 2 + i % 2;
-            if (row < weight.n_rows && token < params.n_tokens) {
-                finish(params.output, token, row, totals[group][i] * params.packed.factors[token]);
-            }
-        }
-    }
+    // The stages are free when all warps are through with them.
+    __syncthreads();
+    const Results<N_TOKENS, MATMUL_THREADS> results = {reinterpret_cast<float *>(pipeline.shared)};
+    static_assert(results.BYTES <= PrefillShape<Tile, N_TOKENS>::BYTES, "they fit into the stages");
+    results.put(pipeline.warp, totals);
+    __syncthreads();
+    results.finish_all(params, first_place, blockIdx.x * N_TOKENS, threadIdx.x);
 }

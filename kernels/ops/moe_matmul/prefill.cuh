@@ -144,7 +144,7 @@ DEVICE void moe_prefill(const MoePrefillParams &params) {
     }
     const MatmulWeight &weight = params.weight;
     const unsigned first_tile = blockIdx.y * MATMUL_WARPS;
-    Pipeline<Tile, N_TOKENS, Activations> pipeline(weight, first_tile,
+    Pipeline<Tile, N_TOKENS, Activations> pipeline(weight, own_place(weight, first_tile),
                                                    Activations(params.packed, block.rows));
     pipeline.quants += places.expert * params.quants_stride;
     pipeline.records += places.expert * params.scales_stride;
