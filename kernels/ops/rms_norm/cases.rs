@@ -78,7 +78,8 @@ impl<B: Backend> Prepared<B> for Arguments<B> {
             weight: &self.weight,
             n_rows: self.case.n_rows,
             width: self.case.width,
-            epsilon: 1e-6,
+            // Large enough for its want to be seen.
+            epsilon: 0.3,
             accumulate: self.case.accumulate,
             out: &mut self.out,
         })
