@@ -74,7 +74,7 @@ fmt:
 # The build without CUDA is one that people make: it must pass as well.
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features onward/emulated -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features onward/emulated,onward-bench/emulated -- -D warnings
 	$(CARGO) clippy --package onward --no-default-features -- -D warnings
 
 # target/toolchain goes too; the models in the cache stay.

@@ -5,14 +5,14 @@ use onward_kernels::cuda::bandwidth::{Bandwidth, Motion};
 use serde_json::json;
 
 use crate::Bench;
-use crate::random::Random;
 use crate::record::time;
+use onward_kernels::ops::registry::Random;
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let cuda = bench.open()?;
     // Larger than any cache by far, and with both copies a small part of the memory.
     let n_words = bench.pick(1 << 28, 1 << 12);
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let words: Vec<u32> = (0..n_words).map(|_| random.next() as u32).collect();
     for (name, motion) in [("copy", Motion::Copy), ("read", Motion::Read)] {
         let mut memory = Bandwidth::new(&cuda, motion, &words)?;

@@ -9,8 +9,9 @@ use onward_kernels::{Backend, Format, MatrixSource};
 use serde_json::json;
 
 use crate::Bench;
-use crate::random::{Random, weights};
+use crate::random::weights;
 use crate::record::Spread;
+use onward_kernels::ops::registry::Random;
 
 /// Columns of the head that makes the logits.
 const WIDTH: usize = 64;
@@ -43,7 +44,10 @@ fn draws(bench: &Bench, cuda: &Cuda, batch: usize, vocab: usize) -> Result<Vec<f
         cols: WIDTH,
         data: &head,
     }])?;
-    let (x, slots) = (cuda.upload(&Random(2).uniform(batch * WIDTH))?, 0..batch);
+    let (x, slots) = (
+        cuda.upload(&Random::new(2).uniform(batch * WIDTH))?,
+        0..batch,
+    );
     let slots: Vec<usize> = slots.collect();
     cuda.logits(Logits {
         x: &x,

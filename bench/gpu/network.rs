@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::Bench;
 use crate::model::{self, Precision};
-use crate::random::Random;
 use crate::record::Spread;
 use crate::shapes::{Shape, Sizes};
+use onward_kernels::ops::registry::Random;
 
 /// Tokens of a prompt before decoding.
 const PROMPT: usize = 8;
@@ -87,7 +87,7 @@ impl Network<'_> {
 
     /// A request for `n` tokens behind `length` random ones.
     fn request(&self, seed: u64, length: usize, n: usize) -> Request {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let prompt = (0..length).map(|_| random.below(self.sizes.vocab) as u32);
         Request {
             max_tokens: Some(n),

@@ -20,9 +20,10 @@ use onward_kernels::{Backend, Format, MatrixSource};
 use serde_json::json;
 
 use crate::Bench;
-use crate::random::{Random, weights};
+use crate::random::weights;
 use crate::record::time;
 use crate::shapes::Shape;
+use onward_kernels::ops::registry::Random;
 
 /// Bytes of inputs that launches take in turn: more than any second-level cache holds.
 const ROTATED: usize = 400 << 20;
@@ -96,7 +97,7 @@ fn run_product(bench: &Bench, cuda: &Cuda, format: Format, product: &Product) ->
         if product.name == "head" && n_rows > 64 {
             continue;
         }
-        let x = cuda.upload(&Random(7).uniform(n_rows * cols))?;
+        let x = cuda.upload(&Random::new(7).uniform(n_rows * cols))?;
         let mut out = cuda.upload(&vec![f32::NAN; n_rows * width])?;
         let (spread, is_recorded) = time(cuda, bench.pick(20, 2), n_inputs, |index| {
             let weight = Norm {

@@ -3,34 +3,11 @@
 
 use anyhow::{Context, Result, bail};
 use onward_kernels::Format;
+use onward_kernels::ops::registry::Random;
 use onward_kernels::quant::Half;
 
 /// Bytes that a thread fills at a time; a multiple of every block.
 const PIECE: usize = 144 << 14;
-
-/// A stream of random numbers (SplitMix64, Steele et al. 2014).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number less than `bound`.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-
-    /// `len` numbers between -1 and 1.
-    pub(crate) fn uniform(&mut self, len: usize) -> Vec<f32> {
-        let one = |_| (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
-        (0..len).map(one).collect()
-    }
-}
 
 /// The encoded weights of a matrix: of a deviation about 1/√cols, so that outputs are about as
 /// large as inputs.
@@ -50,7 +27,7 @@ pub(crate) fn weights(format: Format, rows: usize, cols: usize, seed: u64) -> Re
     std::thread::scope(|scope| {
         for (index, part) in bytes.chunks_mut(share).enumerate() {
             scope.spawn(move || {
-                let mut random = Random((seed << 16) + index as u64);
+                let mut random = Random::new((seed << 16) + index as u64);
                 fill(part, &mut random, deviation);
             });
         }

@@ -72,6 +72,25 @@ struct Loaded {
     shared_bytes: u32,
 }
 
+/// The array of this name with room for `n` values, a fresh one where the held one is too short.
+fn at_least<T: DeviceRepr>(
+    arrays: &mut HashMap<&'static str, DeviceArray<T>>,
+    generation: &mut u64,
+    what: &'static str,
+    n: usize,
+    fresh: impl FnOnce() -> Result<DeviceArray<T>>,
+) -> Result<*mut T> {
+    if arrays.get(what).map_or(0, DeviceArray::len) < n {
+        // Freed in stream order: launches that use it come first.
+        arrays.remove(what);
+        *generation += 1;
+        arrays.insert(what, fresh()?);
+    }
+    Ok(arrays
+        .get(what)
+        .map_or(std::ptr::null_mut(), DeviceArray::pointer))
+}
+
 impl Queue {
     /// Puts a launch on the device's stream; one of an empty grid does nothing.
     ///
@@ -150,18 +169,8 @@ impl Queue {
         what: &'static str,
         bytes: usize,
     ) -> Result<*mut u8> {
-        let held = self.scratch.get(what).map_or(0, DeviceArray::len);
-        if held < bytes {
-            // Freed in stream order: launches that use it come first.
-            self.scratch.remove(what);
-            self.generation += 1;
-            let array = DeviceArray::uninitialised(device, what, bytes)?;
-            self.scratch.insert(what, array);
-        }
-        Ok(self
-            .scratch
-            .get(what)
-            .map_or(std::ptr::null_mut(), DeviceArray::pointer))
+        let fresh = || DeviceArray::uninitialised(device, what, bytes);
+        at_least(&mut self.scratch, &mut self.generation, what, bytes, fresh)
     }
 
     /// At least `n` counters for what `what` names, which are 0, as kernels leave them behind.
@@ -174,15 +183,8 @@ impl Queue {
         what: &'static str,
         n: usize,
     ) -> Result<*mut u32> {
-        let held = self.counters.get(what).map_or(0, DeviceArray::len);
-        if held < n {
-            self.counters.remove(what);
-            self.generation += 1;
-            let array = DeviceArray::zeroed(device, what, n)?;
-            self.counters.insert(what, array);
-        }
-        let held = self.counters.get(what);
-        Ok(held.map_or(std::ptr::null_mut(), DeviceArray::pointer))
+        let fresh = || DeviceArray::zeroed(device, what, n);
+        at_least(&mut self.counters, &mut self.generation, what, n, fresh)
     }
 
     /// `values` in device memory, copied there if they are not the last ones of this name.

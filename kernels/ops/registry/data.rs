@@ -5,15 +5,18 @@ use crate::error::{Error, Result};
 use crate::quant::{self, Format};
 
 /// A stream of random numbers (SplitMix64, Steele et al. 2014), fixed by its seed.
-pub(crate) struct Random(u64);
+#[derive(Clone, Debug)]
+pub struct Random(u64);
 
 impl Random {
     /// The stream number `seed`.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0xA076_1D64_78BD_642F))
     }
 
-    fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    #[expect(clippy::should_implement_trait, reason = "a stream without end")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -22,13 +25,19 @@ impl Random {
     }
 
     /// A whole number less than `bound`.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// `len` numbers between -1 and 1.
+    pub fn uniform(&mut self, len: usize) -> Vec<f32> {
+        let one = |_| (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        (0..len).map(one).collect()
     }
 
     /// `len` numbers with mean 0 and the given standard deviation: sums of four uniform ones,
     /// close to a normal distribution and equal on all machines.
-    pub(crate) fn normal(&mut self, len: usize, deviation: f32) -> Vec<f32> {
+    pub fn normal(&mut self, len: usize, deviation: f32) -> Vec<f32> {
         // Four uniforms on 0..65536 have the mean 2·65535 and the variance 4·(65536² − 1)/12.
         let scale = deviation * 3.0_f32.sqrt() / 65536.0;
         let one = |_| {

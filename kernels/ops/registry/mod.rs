@@ -17,7 +17,8 @@ use crate::ops::{
     rope_append, sample,
 };
 
-pub(crate) use data::{Random, random_experts, random_matrix};
+pub use data::Random;
+pub(crate) use data::{random_experts, random_matrix};
 pub use sequences::{Heads, Sequence};
 
 /// Rows that the cases have: one, both sides of a tile of eight, and more than any tile.
