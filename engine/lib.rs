@@ -12,8 +12,8 @@ pub mod kv;
 pub mod model;
 
 pub use api::{
-    Completion, Engine, EngineOptions, Event, FinishReason, Loading, Request, Token, TopToken,
-    memory_plan,
+    Completion, Engine, EngineOptions, Event, FinishReason, Health, Loading, Metrics, ModelInfo,
+    Refusal, Request, RequestId, Service, ServiceOptions, Token, TopToken, Update, memory_plan,
 };
 pub use decode::Session;
 pub use error::{Error, Result};

@@ -1,57 +1,59 @@
 //! The engine: one model on one device, serving requests.
 
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use onward_kernels::Batch;
 use onward_kernels::memory::MemoryPlan;
 use onward_kernels::ops::sample::SamplingParams;
 use onward_tokenizer::{ChatTemplate, Tokenizer};
 
+use super::info::ModelInfo;
 use super::memory::LOGIT_ROWS;
 use super::request::{Completion, Event, Request};
 use crate::decode::{Context, Generation, Rounds, Session};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kv::PagePool;
 use crate::model::{ModelConfig, Runner};
 
 /// A loaded model, ready to generate.
 pub struct Engine {
     pub(super) runner: Box<dyn Runner>,
-    pub(super) config: ModelConfig,
-    pub(super) tokenizer: Tokenizer,
-    pub(super) chat_template: Option<ChatTemplate>,
-    pub(super) stop_ids: Vec<u32>,
-    pub(super) default_sampling: SamplingParams,
+    pub(super) info: Arc<ModelInfo>,
     pub(super) pages: PagePool,
-    pub(super) n_ctx: usize,
     pub(super) n_sequences: usize,
     pub(super) memory: MemoryPlan,
 }
 
 impl Engine {
+    /// What is known of the model; it may be kept apart from the engine.
+    pub fn info(&self) -> &Arc<ModelInfo> {
+        &self.info
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        &self.info.config
     }
 
     /// The model's vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        &self.info.tokenizer
     }
 
     /// How the model wants conversations written, if its file says.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
-        self.chat_template.as_ref()
+        self.info.chat_template.as_ref()
     }
 
     /// The sampling the model's authors recommend, or the usual one.
     pub fn default_sampling(&self) -> &SamplingParams {
-        &self.default_sampling
+        &self.info.default_sampling
     }
 
     /// Positions a sequence may reach.
     pub fn n_ctx(&self) -> usize {
-        self.n_ctx
+        self.info.n_ctx
     }
 
     /// Memory taken, as it was planned.
@@ -76,7 +78,7 @@ impl Engine {
         request: &Request,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        self.check(request)?;
+        self.info.check(request)?;
         let (context, runner) = self.parts();
         let mut lane = [Generation::new(request, session, context)];
         Rounds::new(runner).run(&mut lane, &mut |_, event| on_event(event))?;
@@ -96,7 +98,7 @@ impl Engine {
         on_event: &mut dyn FnMut(usize, Event) -> ControlFlow<()>,
     ) -> Result<Vec<Completion>> {
         for request in requests {
-            self.check(request)?;
+            self.info.check(request)?;
         }
         let mut completions = Vec::with_capacity(requests.len());
         for (group, requests) in requests.chunks(self.n_sequences).enumerate() {
@@ -126,8 +128,8 @@ impl Engine {
         positions: Range<usize>,
         on_logits: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.check_ids(ids)?;
-        self.check_room("the text", ids.len())?;
+        self.info.check_ids(ids)?;
+        self.info.check_room("the text", ids.len())?;
         let mut session = self.session();
         for chunk in ids.chunks(self.runner.max_rows()) {
             let first = session.tokens().len();
@@ -140,7 +142,7 @@ impl Engine {
                 .collect();
             for rows in wanted.chunks(LOGIT_ROWS) {
                 let logits = self.runner.logits(rows)?;
-                for (&row, logits) in rows.iter().zip(logits.chunks(self.config.vocab_size)) {
+                for (&row, logits) in rows.iter().zip(logits.chunks(self.info.config.vocab_size)) {
                     if on_logits(first + row, logits).is_break() {
                         return Ok(());
                     }
@@ -152,68 +154,10 @@ impl Engine {
 
     fn parts(&mut self) -> (Context<'_>, &mut dyn Runner) {
         let context = Context {
-            tokenizer: &self.tokenizer,
-            stop_ids: &self.stop_ids,
-            n_ctx: self.n_ctx,
+            tokenizer: &self.info.tokenizer,
+            stop_ids: &self.info.stop_ids,
+            n_ctx: self.info.n_ctx,
         };
         (context, self.runner.as_mut())
-    }
-
-    fn check(&self, request: &Request) -> Result<()> {
-        request.sampling.validate()?;
-        self.check_ids(&request.prompt)?;
-        self.check_room("the prompt", request.prompt.len())?;
-        if request.stop.iter().any(String::is_empty) {
-            return Err(Error::Request("a stop text is empty".to_owned()));
-        }
-        let vocab = self.config.vocab_size;
-        if request.top_logprobs > vocab {
-            return Err(Error::Request(format!(
-                "{} alternatives are asked for, but the vocabulary has {vocab} tokens",
-                request.top_logprobs
-            )));
-        }
-        match request
-            .sampling
-            .logit_bias
-            .iter()
-            .find(|(id, _)| *id as usize >= vocab)
-        {
-            Some((id, _)) => Err(self.unknown_id(*id)),
-            None => Ok(()),
-        }
-    }
-
-    fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        if ids.is_empty() {
-            return Err(Error::Request(
-                "the prompt is empty, and this model has no token to begin a text with".to_owned(),
-            ));
-        }
-        match ids
-            .iter()
-            .find(|&&id| id as usize >= self.config.vocab_size)
-        {
-            Some(&id) => Err(self.unknown_id(id)),
-            None => Ok(()),
-        }
-    }
-
-    fn unknown_id(&self, id: u32) -> Error {
-        Error::Request(format!(
-            "token {id} is beyond the vocabulary of {}",
-            self.config.vocab_size
-        ))
-    }
-
-    fn check_room(&self, what: &'static str, needed: usize) -> Result<()> {
-        if needed > self.n_ctx {
-            return Err(Error::ContextFull {
-                what,
-                needed,
-                n_ctx: self.n_ctx,
-            });
-        }
-        Ok(())
     }
 }

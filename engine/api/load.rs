@@ -1,10 +1,13 @@
 //! Putting an engine together from a model file.
 
+use std::sync::Arc;
+
 use onward_kernels::Backend;
 use onward_kernels::ops::sample::SamplingParams;
 use onward_tokenizer::Tokenizer;
 
 use super::engine::Engine;
+use super::info::ModelInfo;
 use super::memory;
 use crate::error::{Error, Result};
 use crate::formats::ModelFile;
@@ -107,14 +110,16 @@ impl Engine {
         Ok(Engine {
             runner: Box::new(model),
             pages: PagePool::new(room.kv.n_pages - 1),
-            n_ctx: options.context(&config),
             n_sequences: options.n_sequences,
-            stop_ids: vocabulary::stop_ids(file, &tokenizer),
-            chat_template: vocabulary::chat_template(file, &tokenizer)?,
-            default_sampling: default_sampling(file)?,
             memory,
-            tokenizer,
-            config,
+            info: Arc::new(ModelInfo {
+                n_ctx: options.context(&config),
+                stop_ids: vocabulary::stop_ids(file, &tokenizer),
+                chat_template: vocabulary::chat_template(file, &tokenizer)?,
+                default_sampling: default_sampling(file)?,
+                tokenizer,
+                config,
+            }),
         })
     }
 }
