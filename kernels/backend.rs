@@ -90,6 +90,23 @@ pub struct KvShape {
     pub layers: Vec<(usize, usize)>,
 }
 
+impl KvShape {
+    /// Checks that a cache of this shape has all these pages.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] that names the first it has not.
+    pub(crate) fn check_pages(&self, pages: &[(u32, u32)]) -> Result<()> {
+        let n_pages = self.n_pages;
+        let mut numbers = pages.iter().flat_map(|&(from, to)| [from, to]);
+        match numbers.find(|&page| page as usize >= n_pages) {
+            Some(page) => Err(Error::Parameter(format!(
+                "there is no page {page} in a cache of {n_pages}"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Consecutive rows of a [`Batch`] that belong to one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -296,6 +313,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bytes that a cache of this shape occupies.
     fn kv_bytes(&self, shape: &KvShape) -> usize;
+
+    /// Copies whole pages, keys and values of every layer: one after the other, each `(from, to)`.
+    fn copy_pages(&self, kv: &mut Self::KvCache, pages: &[(u32, u32)]) -> Result<()>;
 
     /// Makes a decoder of no sequences.
     fn decoder(&self, shape: &DecodeShape) -> Result<Self::Decoder>;

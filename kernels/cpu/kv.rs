@@ -115,6 +115,13 @@ impl KvCache {
         lines[start..start + place.head_lines()].split_at(place.key_lines())
     }
 
+    /// Copies a page of all layers.
+    pub(crate) fn copy_page(&mut self, from: u32, to: u32) {
+        let page_bytes = self.page_lines * size_of::<HalfLine>();
+        let start = from as usize * page_bytes;
+        (self.memory).copy_within(start..start + page_bytes, to as usize * page_bytes);
+    }
+
     /// Sets everything to `value`.
     #[cfg(test)]
     pub(crate) fn fill(&mut self, value: f16) {

@@ -20,7 +20,9 @@ pub(crate) mod tiles;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use crate::backend::{ActivationRounding, Backend, KvRounding, KvShape, MatrixSource, RouteShape};
+use crate::backend::{
+    ActivationRounding, Backend, CacheShape, KvRounding, KvShape, MatrixSource, RouteShape,
+};
 use crate::decode::{DecodeShape, HostDecoder};
 use crate::error::{Error, Result};
 use crate::memory::{MemoryPlan, ModelShape};
@@ -140,6 +142,14 @@ impl Backend for Cpu {
 
     fn kv_cache(&self, shape: &KvShape) -> Result<KvCache> {
         KvCache::new(shape)
+    }
+
+    fn copy_pages(&self, kv: &mut KvCache, pages: &[(u32, u32)]) -> Result<()> {
+        kv.shape().check_pages(pages)?;
+        for &(from, to) in pages {
+            kv.copy_page(from, to);
+        }
+        Ok(())
     }
 
     fn kv_bytes(&self, shape: &KvShape) -> usize {

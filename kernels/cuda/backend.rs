@@ -15,7 +15,9 @@ use super::matrix::Matrix;
 use super::queue::Queue;
 use super::staging::Staging;
 use super::timing::StepClock;
-use crate::backend::{ActivationRounding, Backend, KvRounding, KvShape, MatrixSource, RouteShape};
+use crate::backend::{
+    ActivationRounding, Backend, CacheShape, KvRounding, KvShape, MatrixSource, RouteShape,
+};
 use crate::decode::DecodeShape;
 use crate::error::Result;
 use crate::memory::{MemoryPlan, ModelShape};
@@ -203,6 +205,14 @@ impl Backend for Cuda {
 
     fn kv_cache(&self, shape: &KvShape) -> Result<KvCache> {
         KvCache::new(&self.device, shape, self.kv_type)
+    }
+
+    fn copy_pages(&self, kv: &mut KvCache, pages: &[(u32, u32)]) -> Result<()> {
+        kv.shape().check_pages(pages)?;
+        for &(from, to) in pages {
+            kv.copy_page(&self.device, from, to)?;
+        }
+        Ok(())
     }
 
     fn kv_bytes(&self, shape: &KvShape) -> usize {

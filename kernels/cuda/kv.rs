@@ -1,9 +1,9 @@
 //! The paged cache of keys and values on a GPU. `device/kv.cuh` tells the layout of a page.
 
-use cudarc::driver::DeviceRepr;
+use cudarc::driver::{DeviceRepr, result, sys};
 
 use super::abi::{KV_MAX_WIDTH, KvLayer};
-use super::array::DeviceArray;
+use super::array::{DeviceArray, failed};
 use super::device::Device;
 use crate::backend::{CacheShape, KvRounding, KvShape, PAGE_TOKENS};
 use crate::error::{Error, Result};
@@ -131,6 +131,27 @@ impl KvCache {
             page_bytes,
             memory,
         })
+    }
+
+    /// Puts a copy of a page of all layers, both of which the cache has, on the stream.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(crate) fn copy_page(&mut self, device: &Device, from: u32, to: u32) -> Result<()> {
+        let page = |page: u32| {
+            let start = self
+                .memory
+                .pointer()
+                .wrapping_add(page as usize * self.page_bytes);
+            start as sys::CUdeviceptr
+        };
+        device.bind()?;
+        // SAFETY: both pages lie within the cache, which is dropped after the stream's work.
+        unsafe {
+            let stream = device.stream().cu_stream();
+            result::memcpy_dtod_async(page(to), page(from), self.page_bytes, stream)
+        }
+        .map_err(|error| failed("copy a page of the KV cache", error))
     }
 
     /// How keys and values are stored.

@@ -47,6 +47,16 @@ impl KvCache {
         total.saturating_mul(2 * size_of::<f32>())
     }
 
+    /// Copies a page of all layers.
+    pub(super) fn copy_page(&mut self, from: u32, to: u32) {
+        for layer in &mut self.layers {
+            let len = PAGE_TOKENS * layer.n_kv_heads * layer.head_dim;
+            let (start, to) = (from as usize * len, to as usize * len);
+            layer.keys.copy_within(start..start + len, to);
+            layer.values.copy_within(start..start + len, to);
+        }
+    }
+
     /// One layer's keys and values.
     pub(crate) fn layer(&self, layer: usize) -> &Layer {
         &self.layers[layer]

@@ -10,7 +10,7 @@ mod matrix;
 
 use std::ops::Range;
 
-use crate::backend::{Array, Backend, KvShape, MatrixSource, RouteShape};
+use crate::backend::{Array, Backend, CacheShape, KvShape, MatrixSource, RouteShape};
 use crate::decode::{DecodeShape, HostDecoder};
 use crate::error::{Error, Result};
 use crate::memory::{MemoryPlan, ModelShape};
@@ -144,6 +144,14 @@ impl Backend for Reference {
 
     fn kv_cache(&self, shape: &KvShape) -> Result<KvCache> {
         KvCache::new(shape)
+    }
+
+    fn copy_pages(&self, kv: &mut KvCache, pages: &[(u32, u32)]) -> Result<()> {
+        kv.shape().check_pages(pages)?;
+        for &(from, to) in pages {
+            kv.copy_page(from, to);
+        }
+        Ok(())
     }
 
     fn kv_bytes(&self, shape: &KvShape) -> usize {
