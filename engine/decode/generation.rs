@@ -90,8 +90,6 @@ impl<'a> Generation<'a> {
     /// How the tokens behind the prompt are to be drawn.
     pub(crate) fn start(&self) -> SampleStart<'_> {
         let request = self.request;
-        // The last token of a full context is drawn, but not run.
-        let room = self.context.n_ctx + 1 - request.prompt.len();
         SampleStart {
             row: SampleRow {
                 params: &request.sampling,
@@ -103,9 +101,22 @@ impl<'a> Generation<'a> {
                 true => &[],
                 false => self.context.stop_ids,
             },
-            max_tokens: request.max_tokens.map_or(room, |max| max.min(room)),
+            max_tokens: self.max_tokens(),
             n_top: request.top_logprobs,
         }
+    }
+
+    /// Tokens behind the prompt at most.
+    fn max_tokens(&self) -> usize {
+        // The last token of a full context is drawn, but not run.
+        let room = self.context.n_ctx + 1 - self.request.prompt.len();
+        self.request.max_tokens.map_or(room, |max| max.min(room))
+    }
+
+    /// Tokens that may still be drawn, each by a step that runs the one before.
+    pub(crate) fn n_left(&self) -> usize {
+        let new_tokens = self.history.len() - self.request.prompt.len();
+        self.max_tokens().saturating_sub(new_tokens)
     }
 
     /// The row of a step that runs the last token. The request has one: it is not reading.
@@ -118,13 +129,9 @@ impl<'a> Generation<'a> {
         }
     }
 
-    /// Makes room for `n` tokens behind what the cache holds, as far as the context goes.
+    /// Makes room for what the next `n` steps run.
     pub(crate) fn reserve(&mut self, n: usize) -> Result<()> {
-        let room = self
-            .context
-            .n_ctx
-            .saturating_sub(self.session.tokens().len());
-        self.session.reserve(n.min(room))?;
+        self.session.reserve(n.min(self.n_left()))?;
         Ok(())
     }
 

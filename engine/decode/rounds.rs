@@ -3,7 +3,8 @@
 //! While a prompt is read, a round is one pass over what fits of all requests: pieces of prompts,
 //! and the last tokens of those that write already. Once all write, the decoder goes on by itself:
 //! steps are asked for ahead of their tokens, and a round takes one token of each request. When a
-//! request ends, the steps under way are waited for before the rows are set anew.
+//! request ends, no further step begins, and those under way are waited for before the rows are
+//! set anew.
 
 use std::ops::ControlFlow;
 
@@ -46,6 +47,16 @@ impl<'a> Rounds<'a> {
         lanes: &mut [Generation<'_>],
         on_event: &mut Listener<'_>,
     ) -> Result<()> {
+        let served = self.serve(lanes, on_event);
+        // Whoever is interrupted or fails leaves steps under way, which nobody waits for.
+        let halted = match std::mem::take(&mut self.under_way) {
+            0 => Ok(()),
+            _ => self.runner.halt(),
+        };
+        served.and(halted.map_err(Error::from))
+    }
+
+    fn serve(&mut self, lanes: &mut [Generation<'_>], on_event: &mut Listener<'_>) -> Result<()> {
         while lanes.iter().any(|lane| !lane.is_finished()) {
             if lanes.iter().any(Generation::is_reading) {
                 self.read(lanes, on_event)?;
@@ -100,23 +111,33 @@ impl<'a> Rounds<'a> {
             self.drain(lanes, on_event)?;
             self.rows.clear();
         }
-        while self.under_way < self.runner.run_ahead() {
-            let ahead = self.under_way + 1;
+        while let Some(n) = self.room(lanes) {
+            let ahead = self.under_way + n;
             for lane in lanes.iter_mut().filter(|lane| !lane.is_finished()) {
                 lane.reserve(ahead)?;
             }
-            if !self.has_pages(lanes)? {
+            if self.has_pages(lanes)? {
+                self.under_way += self.runner.steps(n)?;
+            } else {
                 self.drain(lanes, on_event)?;
                 self.set_rows(lanes)?;
-                if self.rows.is_empty() {
-                    return Ok(());
-                }
-                continue;
             }
-            self.runner.step()?;
-            self.under_way += 1;
         }
-        self.take_one_each(lanes, on_event)
+        match self.under_way {
+            0 => Ok(()),
+            _ => self.take_one_each(lanes, on_event),
+        }
+    }
+
+    /// Steps to ask for now, if any. A decoder that runs far ahead is asked once half of its steps
+    /// are done: seldom, and before it runs out of them.
+    fn room(&self, lanes: &[Generation<'_>]) -> Option<usize> {
+        let most = self.runner.run_ahead();
+        let room = most.saturating_sub(self.under_way);
+        let unfinished = lanes.iter().filter(|lane| !lane.is_finished());
+        let n_left = unfinished.map(Generation::n_left).max().unwrap_or(0);
+        let n = room.min(n_left.saturating_sub(self.under_way));
+        (room >= most / 2 && n > 0).then_some(n)
     }
 
     /// Gives the rows of the steps the pages of their lanes; false where they are to be set anew.
@@ -142,10 +163,21 @@ impl<'a> Rounds<'a> {
         Ok(self.runner.set_rows(&rows)?)
     }
 
-    /// Takes the tokens of all steps under way.
+    /// Takes the tokens of the steps under way that can be kept from beginning no more.
     fn drain(&mut self, lanes: &mut [Generation<'_>], on_event: &mut Listener<'_>) -> Result<()> {
-        while self.under_way > 0 {
-            self.take_one_each(lanes, on_event)?;
+        if std::mem::take(&mut self.under_way) == 0 {
+            return Ok(());
+        }
+        self.runner.halt()?;
+        for row in 0..self.rows.len() {
+            let index = self.rows[row];
+            let lane = &mut lanes[index];
+            while !lane.is_finished()
+                && let Some(sampled) = self.runner.take(index)?
+            {
+                lane.commit_last();
+                lane.advance(sampled?, &mut |event| on_event(index, event))?;
+            }
         }
         Ok(())
     }

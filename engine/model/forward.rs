@@ -90,11 +90,14 @@ pub(crate) trait Runner: Send {
     /// [`Decoder::grow`].
     fn grow(&mut self, row: usize, pages: &[u32]) -> Result<bool>;
 
-    /// [`Decoder::step`].
-    fn step(&mut self) -> Result<()>;
+    /// [`Decoder::steps`].
+    fn steps(&mut self, n: usize) -> Result<usize>;
 
     /// [`Decoder::run_ahead`].
     fn run_ahead(&self) -> usize;
+
+    /// [`Decoder::halt`].
+    fn halt(&mut self) -> Result<()>;
 
     /// [`Decoder::take`].
     fn take(&mut self, slot: usize) -> Result<Option<Result<Sampled>>>;
@@ -220,14 +223,14 @@ impl<B: Backend> Runner for Model<B> {
         self.decoder.grow(&self.backend, row, pages)
     }
 
-    fn step(&mut self) -> Result<()> {
+    fn steps(&mut self, n: usize) -> Result<usize> {
         let Self {
             backend,
             network,
             decoder,
             ..
         } = self;
-        decoder.step(backend, &mut |batch, logits| {
+        decoder.steps(backend, n, &mut |batch, logits| {
             network.forward(backend, batch)?;
             let rows: Vec<usize> = (0..batch.n_rows()).collect();
             network.head(backend, &rows, logits)
@@ -236,6 +239,10 @@ impl<B: Backend> Runner for Model<B> {
 
     fn run_ahead(&self) -> usize {
         self.decoder.run_ahead()
+    }
+
+    fn halt(&mut self) -> Result<()> {
+        self.decoder.halt(&self.backend)
     }
 
     fn take(&mut self, slot: usize) -> Result<Option<Result<Sampled>>> {

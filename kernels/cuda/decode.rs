@@ -214,6 +214,31 @@ impl CudaDecoder {
         unsafe { (self.state).step_of(cuda, &self.logits, n_rows, row_slots, next) }
     }
 
+    /// Puts a step on the stream, as a graph if it can be.
+    fn step(&mut self, cuda: &Cuda, pass: &mut Pass<'_, Cuda>) -> Result<()> {
+        self.is_under_way = true;
+        let _noted = cuda.step_clock.note(&cuda.device)?;
+        let generation = cuda.queue().generation();
+        let step = (self.key, generation);
+        if !cuda.uses_graphs() || !self.warm.contains(&step) {
+            self.run(cuda, pass)?;
+            self.warm.insert((self.key, cuda.queue().generation()));
+            return Ok(());
+        }
+        let known = self.graphs.get(&self.key);
+        if known.is_none_or(|recorded| recorded.generation != generation) {
+            self.graphs.remove(&self.key);
+            match self.record(cuda, pass)? {
+                Some(recorded) => self.graphs.insert(self.key, recorded),
+                None => return self.run(cuda, pass),
+            };
+        }
+        match self.graphs.get_mut(&self.key) {
+            Some(recorded) => recorded.graph.launch(),
+            None => self.run(cuda, pass),
+        }
+    }
+
     /// Records the step. Where that fails, steps go on launch by launch.
     fn record(&mut self, cuda: &Cuda, pass: &mut Pass<'_, Cuda>) -> Result<Option<Recorded>> {
         let generation = cuda.queue().generation();
@@ -326,35 +351,22 @@ impl Decoder<Cuda> for CudaDecoder {
         Ok(true)
     }
 
-    fn step(&mut self, cuda: &Cuda, pass: &mut Pass<'_, Cuda>) -> Result<()> {
+    fn steps(&mut self, cuda: &Cuda, n: usize, pass: &mut Pass<'_, Cuda>) -> Result<usize> {
         if self.key.n_rows == 0 {
-            return Ok(());
+            return Ok(0);
         }
-        self.is_under_way = true;
-        let _noted = cuda.step_clock.note(&cuda.device)?;
-        let generation = cuda.queue().generation();
-        let step = (self.key, generation);
-        if !cuda.uses_graphs() || !self.warm.contains(&step) {
-            self.run(cuda, pass)?;
-            self.warm.insert((self.key, cuda.queue().generation()));
-            return Ok(());
+        for _ in 0..n {
+            self.step(cuda, pass)?;
         }
-        let known = self.graphs.get(&self.key);
-        if known.is_none_or(|recorded| recorded.generation != generation) {
-            self.graphs.remove(&self.key);
-            match self.record(cuda, pass)? {
-                Some(recorded) => self.graphs.insert(self.key, recorded),
-                None => return self.run(cuda, pass),
-            };
-        }
-        match self.graphs.get_mut(&self.key) {
-            Some(recorded) => recorded.graph.launch(),
-            None => self.run(cuda, pass),
-        }
+        Ok(n)
     }
 
     fn run_ahead(&self) -> usize {
         RUN_AHEAD
+    }
+
+    fn halt(&mut self, _cuda: &Cuda) -> Result<()> {
+        Ok(())
     }
 
     fn take(&mut self, cuda: &Cuda, slot: usize) -> Result<Option<Result<Sampled>>> {

@@ -166,6 +166,29 @@ impl<B: Backend> Decoder<B> for HostDecoder<B> {
         Ok(true)
     }
 
+    fn steps(&mut self, backend: &B, n: usize, pass: &mut Pass<'_, B>) -> Result<usize> {
+        if n == 0 || self.rows.is_empty() {
+            return Ok(0);
+        }
+        // One by one: the caller hears of each token before the next one is begun.
+        self.step(backend, pass)?;
+        Ok(1)
+    }
+
+    fn run_ahead(&self) -> usize {
+        1
+    }
+
+    fn halt(&mut self, _backend: &B) -> Result<()> {
+        Ok(())
+    }
+
+    fn take(&mut self, _backend: &B, slot: usize) -> Result<Option<Result<Sampled>>> {
+        Ok(self.slot(slot)?.drawn.pop_front())
+    }
+}
+
+impl<B: Backend> HostDecoder<B> {
     fn step(&mut self, backend: &B, pass: &mut Pass<'_, B>) -> Result<()> {
         self.batch.clear();
         let mut slots = Vec::with_capacity(self.rows.len());
@@ -188,13 +211,5 @@ impl<B: Backend> Decoder<B> for HostDecoder<B> {
             }
         }
         Ok(())
-    }
-
-    fn run_ahead(&self) -> usize {
-        1
-    }
-
-    fn take(&mut self, _backend: &B, slot: usize) -> Result<Option<Result<Sampled>>> {
-        Ok(self.slot(slot)?.drawn.pop_front())
     }
 }

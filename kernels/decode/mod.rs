@@ -96,16 +96,24 @@ pub trait Decoder<B: Backend + ?Sized>: Send {
     /// What the device says.
     fn grow(&mut self, backend: &B, row: usize, pages: &[u32]) -> Result<bool>;
 
-    /// Runs the rows' last tokens and draws the next ones, which are the last ones then. A
-    /// sequence that is finished draws nothing more.
+    /// Asks for up to `n` steps; how many, which is at least one, or none where there are no rows.
+    /// A step runs the rows' last tokens and draws the next ones, which are the last ones then. A
+    /// sequence that is finished draws nothing more, and need not have pages for more.
     ///
     /// # Errors
     /// What the device says.
-    fn step(&mut self, backend: &B, pass: &mut Pass<'_, B>) -> Result<()>;
+    fn steps(&mut self, backend: &B, n: usize, pass: &mut Pass<'_, B>) -> Result<usize>;
 
-    /// Steps that may be asked for before the tokens of the first are taken: one where a step is
-    /// done when it returns.
+    /// Steps that may be under way: asked for, and their tokens not taken yet. One where a step is
+    /// done when it was asked for.
     fn run_ahead(&self) -> usize;
+
+    /// Keeps steps that were asked for from beginning, as far as they have not begun and can be
+    /// kept. The tokens of the others are still to be taken, until there are none.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn halt(&mut self, backend: &B) -> Result<()>;
 
     /// The next token that `slot` drew and that was not taken yet, once it is there; none where
     /// nothing is under way.

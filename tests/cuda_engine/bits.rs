@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use onward_engine::Request;
 use onward_kernels::ops::sample::Sampler;
 
-use crate::{Drawn, cuda, engine, request, serve};
+use crate::{Drawn, cuda, engine, engine_of, request, serve};
 
 const FAMILIES: [&str; 3] = ["llama", "qwen3", "gemma3"];
 
@@ -106,4 +106,21 @@ fn a_batch_of_one_is_any_row_of_a_batch_of_64() {
         let drawn = serve(&mut alone, std::slice::from_ref(request)).remove(0);
         assert_eq!(drawn, *row);
     }
+}
+
+/// A request that fills its context is done before its neighbour. The steps that were asked for
+/// until then run it again, beyond the end of its block table unless they know that it is done.
+#[test]
+fn a_full_context_leaves_its_neighbours_alone() {
+    // A block table of one split of attention, every entry a page.
+    let n_ctx = 256;
+    let mut alone = engine_of("llama", cuda(), n_ctx, 512, 1);
+    let mut requests = [request(&alone, 1, 250, 0), request(&alone, 2, 20, 40)];
+    requests[0].max_tokens = None;
+    let expected: Vec<_> = (requests.iter())
+        .map(|request| serve(&mut alone, std::slice::from_ref(request)).remove(0))
+        .collect();
+    assert_eq!(expected[0].len(), n_ctx + 1 - 250);
+    let mut together = engine_of("llama", cuda(), n_ctx, 512, 2);
+    assert_eq!(serve(&mut together, &requests), expected);
 }

@@ -22,8 +22,13 @@ fn cuda() -> Cuda {
 
 /// One of the tiny checkpoints of `tests/golden/families`.
 fn engine(family: &str, cuda: Cuda, chunk: usize, n_sequences: usize) -> Engine {
+    engine_of(family, cuda, 512, chunk, n_sequences)
+}
+
+/// As [`engine`], with room for `n_ctx` tokens of a sequence.
+fn engine_of(family: &str, cuda: Cuda, n_ctx: usize, chunk: usize, n_sequences: usize) -> Engine {
     let options = EngineOptions {
-        n_ctx: Some(512),
+        n_ctx: Some(n_ctx),
         n_sequences,
         chunk,
     };

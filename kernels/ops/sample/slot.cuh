@@ -25,12 +25,16 @@ DEVICE size_t ring_entry(const Row &row) {
     return static_cast<size_t>(row.slot_index) * ring_length + row.slot->n_drawn % ring_length;
 }
 
-// What the row's next pass runs: the token drawn, at its own position.
-DEVICE void next_input(const SampleParams &params, unsigned row, unsigned token, unsigned position) {
-    if (params.tokens != nullptr) {
-        params.tokens[row] = token;
+// What the row's next pass runs: the token drawn, at its own position. A finished sequence runs what
+// it ran last, which changes nothing: it has pages for no more.
+DEVICE void next_input(const SampleParams &params, unsigned row, unsigned token, unsigned position,
+                       bool is_finished) {
+    const bool is_step = params.positions != nullptr;
+    if (params.tokens == nullptr || (is_step && is_finished)) {
+        return;
     }
-    if (params.positions != nullptr) {
+    params.tokens[row] = token;
+    if (is_step) {
         params.positions[row] = position;
         params.spans[row].position = position;
     }
@@ -54,7 +58,8 @@ DEVICE void commit(const SampleParams &params, const Row &row, SampleOutput outp
         is_finished |= slot.stops[i] == output.token;
     }
     if (output.status == SAMPLE_DRAWN) {
-        next_input(params, row.index, output.token, static_cast<unsigned>(slot.position));
+        next_input(params, row.index, output.token, static_cast<unsigned>(slot.position),
+                   is_finished);
         ++slot.position;
     }
     // Nobody looks back on the last token.
