@@ -26,7 +26,7 @@ use crate::ops::{
     rope_append::RopeAppend,
     sample::{Sample, Sampled},
 };
-use crate::quant::Format;
+use crate::quant::{self, Format};
 
 /// Tokens in one page of the KV cache.
 pub const PAGE_TOKENS: usize = 32;
@@ -48,6 +48,22 @@ pub struct MatrixSource<'a> {
 }
 
 impl MatrixSource<'_> {
+    /// Looks at a piece of the data, whole blocks, for what is no number. Every backend does so
+    /// with all of them while it takes a matrix over, when they are read in any case.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] for scales that are infinite or NaN and for NaN in FP8. What F32, F16 and
+    /// BF16 hold is computed with as it is, and shows in the logits.
+    pub(crate) fn check_weights(&self, piece: &[u8]) -> Result<()> {
+        match quant::flaw(self.format, piece) {
+            None => Ok(()),
+            Some(flaw) => Err(Error::Weight {
+                tensor: self.name.into(),
+                detail: format!("its {} data hold {flaw}", self.format),
+            }),
+        }
+    }
+
     /// `(rows, cols)` of `parts` stacked, after a check that they can be.
     ///
     /// # Errors
@@ -289,6 +305,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Takes matrices of equal `cols` over, stacked in the order given: output row `r` of the
     /// second part is row `parts[0].rows + r` of the whole. Formats may differ.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] for data of another length than the shape's, and for blocks that hold no
+    /// numbers: a scale that is infinite or NaN, or NaN in FP8. [`Error::OutOfMemory`].
     fn matrix(&self, parts: &[MatrixSource<'_>]) -> Result<Self::Matrix>;
 
     /// As [`matrix`](Self::matrix); `taken` hears of each piece of the sources' data, in order, once

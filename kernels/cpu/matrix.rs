@@ -48,8 +48,8 @@ impl Matrix {
     ///
     /// # Errors
     /// [`Error::Weight`] for a matrix without rows or columns, columns that differ from the first
-    /// part's or are no whole number of blocks, or data of another length than they need;
-    /// [`Error::OutOfMemory`].
+    /// part's or are no whole number of blocks, data of another length than they need or that are
+    /// no numbers; [`Error::OutOfMemory`].
     pub(crate) fn new(arena: &Arena, sources: &[MatrixSource<'_>]) -> Result<Matrix> {
         let cols = sources.first().map_or(0, |source| source.cols);
         let mut parts = Vec::with_capacity(sources.len());
@@ -129,11 +129,17 @@ fn part(arena: &Arena, source: &MatrixSource<'_>, first_row: usize) -> Result<Pa
         tile_bytes.and_then(|tile| Some((tile, tile.checked_mul(rows.div_ceil(TILE_ROWS))?)));
     let (tile_bytes, bytes) =
         sizes.ok_or_else(|| weight_error(source, "too large for memory".into()))?;
+    let mut checked = Ok(());
     let data = arena.fill(bytes, |out| {
-        out.par_chunks_exact_mut(tile_bytes)
+        checked = out
+            .par_chunks_exact_mut(tile_bytes)
             .zip(data.par_chunks(TILE_ROWS * row_bytes))
-            .for_each(|(tile, rows)| tiles::retile(format, rows, row_bytes, tile));
+            .try_for_each(|(tile, rows)| {
+                tiles::retile(format, rows, row_bytes, tile);
+                source.check_weights(rows)
+            });
     })?;
+    checked?;
     Ok(Part {
         format,
         rows,

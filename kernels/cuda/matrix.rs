@@ -303,6 +303,7 @@ impl Part {
         let chunk_bytes = staging.chunk_bytes() / tile_bytes * tile_bytes;
         let mut first_row = first;
         for chunk in source.data.chunks(chunk_bytes) {
+            source.check_weights(chunk)?;
             let n_rows = narrow(OP, chunk.len() / row_bytes)?;
             let launch = Launch {
                 module: "retile",

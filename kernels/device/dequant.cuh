@@ -134,7 +134,8 @@ DEVICE void unpack_scales(const uint32_t *words, uint32_t (&scales)[2], uint32_t
 
 // Four bytes of FP8 E4M3 → two registers: bytes 0 and 1, bytes 2 and 3. With the exponent's bits in
 // their place the bias is 15, not 7: the f16 is 2^−8 times the value, subnormal where it is, and
-// exact. The two NaN come out as ±480.
+// exact. The two NaN would come out as ±480, and are refused when a matrix is
+// made.
 DEVICE void unpack_f8(uint32_t word, uint32_t *registers) {
     constexpr uint32_t TWO_TO_8 = 0x5c005c00u;
 #pragma unroll

@@ -85,6 +85,12 @@ pub(crate) fn f8_e4m3_to_f32(bits: u8) -> f32 {
 
 impl Block for BlockF8E4M3 {
     const LEN: usize = 1;
+    const FLAW: &'static str = "a weight that is NaN";
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.0 & 0x7f != 0x7f
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {

@@ -14,7 +14,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::{Block, Format, Half, bounds, inverse};
+use super::{Block, Format, Half, SCALE_FLAW, bounds, inverse};
 use crate::error::{Error, Result};
 
 /// A block of 4-bit integers.
@@ -41,6 +41,12 @@ macro_rules! int4_block {
 
         impl Block for $name {
             const LEN: usize = $len;
+            const FLAW: &'static str = SCALE_FLAW;
+
+            #[inline]
+            fn is_sound(&self) -> bool {
+                self.d.is_finite()
+            }
 
             #[inline]
             fn dequantise(&self, out: &mut [f32]) {

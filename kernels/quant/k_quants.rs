@@ -7,7 +7,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, Half, bounds, extreme, inverse};
+use super::{Block, Half, SCALE_FLAW, bounds, extreme, inverse};
 
 /// Weights in a super-block.
 pub const SUPER_BLOCK: usize = 256;
@@ -151,6 +151,12 @@ fn nibble(qs: &[u8; 128], g: usize, i: usize) -> u8 {
 
 impl Block for BlockQ4K {
     const LEN: usize = SUPER_BLOCK;
+    const FLAW: &'static str = SCALE_FLAW;
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.d.is_finite() & self.dmin.is_finite()
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {
@@ -172,6 +178,12 @@ impl Block for BlockQ4K {
 
 impl Block for BlockQ5K {
     const LEN: usize = SUPER_BLOCK;
+    const FLAW: &'static str = SCALE_FLAW;
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.d.is_finite() & self.dmin.is_finite()
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {
@@ -197,6 +209,12 @@ impl Block for BlockQ5K {
 
 impl Block for BlockQ6K {
     const LEN: usize = SUPER_BLOCK;
+    const FLAW: &'static str = SCALE_FLAW;
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.d.is_finite()
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {

@@ -10,7 +10,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, Half, bounds, extreme, inverse};
+use super::{Block, Half, SCALE_FLAW, bounds, extreme, inverse};
 
 /// Four bits, symmetric: `w = d · (q − 8)`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -116,6 +116,12 @@ fn affine(values: &[f32], levels: f32) -> (Half, Half, [u8; 32]) {
 
 impl Block for BlockQ4_0 {
     const LEN: usize = 32;
+    const FLAW: &'static str = SCALE_FLAW;
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.d.is_finite()
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {
@@ -134,6 +140,12 @@ impl Block for BlockQ4_0 {
 
 impl Block for BlockQ4_1 {
     const LEN: usize = 32;
+    const FLAW: &'static str = SCALE_FLAW;
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.d.is_finite() & self.m.is_finite()
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {
@@ -152,6 +164,12 @@ impl Block for BlockQ4_1 {
 
 impl Block for BlockQ5_0 {
     const LEN: usize = 32;
+    const FLAW: &'static str = SCALE_FLAW;
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.d.is_finite()
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {
@@ -170,6 +188,12 @@ impl Block for BlockQ5_0 {
 
 impl Block for BlockQ5_1 {
     const LEN: usize = 32;
+    const FLAW: &'static str = SCALE_FLAW;
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.d.is_finite() & self.m.is_finite()
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {
@@ -188,6 +212,12 @@ impl Block for BlockQ5_1 {
 
 impl Block for BlockQ8_0 {
     const LEN: usize = 32;
+    const FLAW: &'static str = SCALE_FLAW;
+
+    #[inline]
+    fn is_sound(&self) -> bool {
+        self.d.is_finite()
+    }
 
     #[inline]
     fn dequantise(&self, out: &mut [f32]) {

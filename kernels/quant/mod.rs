@@ -16,6 +16,7 @@ use std::fmt;
 
 use bytemuck::Pod;
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
@@ -47,6 +48,16 @@ pub trait Block: Pod {
     /// Weights in a block.
     const LEN: usize;
 
+    /// What makes a block hold no weights, in the words of an error. None for floats that every
+    /// device carries on as they are: infinities and NaN of theirs show in the logits.
+    const FLAW: &'static str = "";
+
+    /// Whether the block is free of its format's [`FLAW`](Self::FLAW).
+    #[inline]
+    fn is_sound(&self) -> bool {
+        true
+    }
+
     /// Writes the block's [`LEN`](Self::LEN) weights to `out`, which is as long.
     fn dequantise(&self, out: &mut [f32]);
 
@@ -55,6 +66,12 @@ pub trait Block: Pod {
     /// format without one.
     fn quantise(values: &[f32]) -> Self;
 }
+
+/// The exponent of halves that are no finite numbers.
+const INFINITE_HALF: u16 = 0x7c00;
+
+/// [`Block::FLAW`] of blocks with halves for scales.
+const SCALE_FLAW: &str = "a scale that is infinite or NaN";
 
 /// A 16-bit float of a file, unaligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -66,6 +83,12 @@ impl Half {
     #[inline]
     pub fn to_f32(self) -> f32 {
         f16::from_le_bytes(self.0).to_f32()
+    }
+
+    /// Whether it is neither infinite nor NaN.
+    #[inline]
+    fn is_finite(self) -> bool {
+        u16::from_le_bytes(self.0) & INFINITE_HALF != INFINITE_HALF
     }
 
     /// The nearest finite half: a block whose scale is infinite would hold no weights.
@@ -81,6 +104,8 @@ struct Layout {
     ggml_type: Option<u32>,
     block_len: usize,
     block_bytes: usize,
+    flaw: &'static str,
+    are_sound: fn(&[u8]) -> bool,
     dequantise: fn(&[u8], &mut [f32]),
     quantise: fn(&[f32], &mut [u8]),
 }
@@ -92,6 +117,8 @@ impl Layout {
             ggml_type,
             block_len: B::LEN,
             block_bytes: size_of::<B>(),
+            flaw: B::FLAW,
+            are_sound: blocks_are_sound::<B>,
             dequantise: dequantise_blocks::<B>,
             quantise: quantise_blocks::<B>,
         }
@@ -226,6 +253,27 @@ pub fn quantise(format: Format, values: &[f32]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What makes `bytes`, whole blocks of `format`, no weights: a scale that is infinite or NaN, or
+/// NaN in FP8. `None` where there is nothing of the kind, and for F32, F16 and BF16.
+///
+/// One pass over the bytes, on all threads: what a file holds is checked as it is read. Kernels
+/// work on exponents and integers as they are, so NaN would be a number to them.
+pub(crate) fn flaw(format: Format, bytes: &[u8]) -> Option<&'static str> {
+    let layout = format.layout();
+    let piece = SOUND_BYTES / layout.block_bytes * layout.block_bytes;
+    let is_sound = layout.flaw.is_empty() || bytes.par_chunks(piece).all(layout.are_sound);
+    (!is_sound).then_some(layout.flaw)
+}
+
+/// Bytes that a thread checks at a time.
+const SOUND_BYTES: usize = 1 << 16;
+
+fn blocks_are_sound<B: Block>(bytes: &[u8]) -> bool {
+    let blocks: &[B] = bytemuck::cast_slice(bytes);
+    // All of them, whatever is found: so it becomes vector code.
+    (blocks.iter()).fold(true, |sound, block| sound & block.is_sound())
+}
+
 fn dequantise_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
     for (block, out) in blocks.iter().zip(out.chunks_exact_mut(B::LEN)) {
@@ -333,6 +381,60 @@ mod tests {
                 assert!(back.iter().all(|x| x.is_finite()), "{format} of {value}");
                 assert!(value != 0.0 || back.iter().all(|&x| x == 0.0), "{format}");
             }
+        }
+    }
+
+    /// The first byte of a block from which `bytes` make the format's flaw.
+    fn flaws() -> Vec<(Format, usize, &'static [u8])> {
+        const NAN: &[u8] = &[0x01, 0xfc];
+        const INFINITY: &[u8] = &[0x00, 0x7c];
+        let mut flaws = vec![
+            (Format::F8E4M3, 0, &[0x7f][..]),
+            (Format::F8E4M3, 0, &[0xff]),
+            (Format::Mxfp4, 0, &[255]),
+            // A scale and the minimum beside it, or the scale of the minima.
+            (Format::Q4_1, 2, NAN),
+            (Format::Q5_1, 2, NAN),
+            (Format::Q4K, 2, NAN),
+            (Format::Q5K, 2, NAN),
+        ];
+        for format in Format::ALL.into_iter().filter(|f| f.is_quantised()) {
+            let at = if format == Format::Q6K { 208 } else { 0 };
+            if format != Format::Mxfp4 {
+                flaws.extend([(format, at, NAN), (format, at, INFINITY)]);
+            }
+        }
+        flaws
+    }
+
+    #[test]
+    fn scales_that_are_no_numbers_are_found_wherever_they_are() {
+        for (format, at, bytes) in flaws() {
+            // Longer than a piece, and no whole number of them.
+            let n_blocks = SOUND_BYTES / format.block_bytes() + 5;
+            let values = vec![0.75; n_blocks * format.block_len()];
+            let sound = quantise(format, &values).unwrap();
+            assert_eq!(flaw(format, &sound), None, "{format}");
+            for block in [0, n_blocks - 1] {
+                let mut data = sound.clone();
+                data[block * format.block_bytes() + at..][..bytes.len()].copy_from_slice(bytes);
+                assert!(flaw(format, &data).is_some(), "{format} {block} {bytes:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_greatest_and_the_least_scales_are_numbers() {
+        for (format, byte) in [
+            (Format::F8E4M3, 0x7e),
+            (Format::F8E4M3, 0x80),
+            (Format::Mxfp4, 254),
+            (Format::Mxfp4, 0),
+            (Format::Q8_0, 0x7b),
+            (Format::Q8_0, 0),
+        ] {
+            let data = vec![byte; format.block_bytes()];
+            assert_eq!(flaw(format, &data), None, "{format} {byte:x}");
         }
     }
 

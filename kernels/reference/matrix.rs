@@ -30,6 +30,9 @@ impl Matrix {
     /// Copies `parts`.
     pub(super) fn new(parts: &[MatrixSource<'_>]) -> Result<Self> {
         let (rows, cols) = MatrixSource::stacked(parts)?;
+        parts
+            .iter()
+            .try_for_each(|source| source.check_weights(source.data))?;
         let mut first = 0;
         let parts = parts
             .iter()

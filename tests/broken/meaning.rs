@@ -159,53 +159,77 @@ fn tensors(base: &GgufFile) -> Vec<Broken> {
         .collect()
 }
 
-/// Weights that turn logits into NaN or infinity: what can only be found by computing.
+/// Weights that are no numbers. Scales are looked at as they are read; what floats hold can only be
+/// found by computing.
 fn weights(base: &GgufFile) -> Vec<Broken> {
-    let nan_half = [0x00, 0x7e];
-    let infinite_half = [0x00, 0x7c];
+    const NAN_HALF: [u8; 2] = [0x00, 0x7e];
+    const INFINITE_HALF: [u8; 2] = [0x00, 0x7c];
+    const IN_LOGITS: &str = "the logits hold";
     let filled = |name: &str, tensor: &str, from: usize, every: usize, value: &[u8]| {
-        let file = changed(base, |f| {
-            for block in f.tensor(tensor).data.chunks_exact_mut(every) {
+        changed(base, |f| {
+            let spec = f.tensor(tensor);
+            if name.ends_with("MXFP4") {
+                spec.ggml_type = 39;
+                spec.data = vec![0x77; spec.data.len() / 20 * 17];
+            }
+            for block in spec.data.chunks_exact_mut(every) {
                 block[from..from + value.len()].copy_from_slice(value);
             }
-        });
-        Broken::new(name, &file, "the logits hold")
+        })
     };
-    let nan = f32::NAN.to_le_bytes();
-    vec![
-        filled(
+    let scales: [(&str, &str, usize, usize, &[u8]); 7] = [
+        (
             "NaN scales of Q6_K",
             "blk.0.ffn_down.weight",
             208,
             210,
-            &nan_half,
+            &NAN_HALF,
         ),
-        filled(
+        (
             "NaN scales of Q4_K",
             "blk.1.ffn_down.weight",
             0,
             144,
-            &nan_half,
+            &NAN_HALF,
         ),
-        filled("NaN scales of Q8_0", "token_embd.weight", 0, 34, &nan_half),
-        filled("NaN scales of Q4_0", "output.weight", 0, 18, &nan_half),
-        filled(
+        ("NaN scales of Q8_0", "token_embd.weight", 0, 34, &NAN_HALF),
+        ("NaN scales of Q4_0", "output.weight", 0, 18, &NAN_HALF),
+        (
             "NaN minima of Q4_1",
             "blk.0.ffn_gate.weight",
             2,
             20,
-            &nan_half,
+            &NAN_HALF,
         ),
-        filled("NaN in F16", "blk.1.attn_v.weight", 0, 2, &nan_half),
-        filled(
+        (
             "infinite scales of Q8_0",
             "token_embd.weight",
             0,
             34,
-            &infinite_half,
+            &INFINITE_HALF,
         ),
-        filled("NaN in a norm", "output_norm.weight", 0, 4, &nan),
-    ]
+        (
+            "NaN scales of MXFP4",
+            "blk.0.ffn_gate.weight",
+            0,
+            17,
+            &[255],
+        ),
+    ];
+    let scales = scales.map(|(name, tensor, from, every, value)| {
+        let format = name.rsplit(' ').next().unwrap_or(name);
+        let says = format!("tensor {tensor}: its {format} data hold a scale that is");
+        Broken::new(name, &filled(name, tensor, from, every, value), &says)
+    });
+    let nan = f32::NAN.to_le_bytes();
+    let floats: [(&str, &str, usize, &[u8]); 2] = [
+        ("NaN in F16", "blk.1.attn_v.weight", 2, &NAN_HALF),
+        ("NaN in a norm", "output_norm.weight", 4, &nan),
+    ];
+    let floats = floats.map(|(name, tensor, every, value)| {
+        Broken::new(name, &filled(name, tensor, 0, every, value), IN_LOGITS)
+    });
+    scales.into_iter().chain(floats).collect()
 }
 
 /// Models that look odd and are not broken.

@@ -251,8 +251,8 @@ struct SixBitScales {
     }
 };
 
-// MXFP4: a power of two for each block of 32, the exponent of an f32: 255 makes an infinity of it,
-// 0 zero.
+// MXFP4: a power of two for each block of 32, the exponent of an f32. 0 makes zero of 2^-127; 255,
+// which is NaN, does not come so far (MatrixSource::check_weights).
 struct ExponentScales {
     static constexpr int RECORD_BYTES = MATMUL_EXPONENT_RECORD_BYTES, RECORD_STEPS = 1;
     static constexpr bool MINIMA = false;
