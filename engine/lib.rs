@@ -10,6 +10,7 @@ mod error;
 pub mod formats;
 pub mod kv;
 pub mod model;
+pub mod schedule;
 
 pub use api::{
     Completion, Engine, EngineOptions, Event, FinishReason, Health, Loading, Metrics, ModelInfo,

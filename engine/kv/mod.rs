@@ -3,6 +3,12 @@
 //! Pure bookkeeping: a page is a number. The keys and values themselves live in the backend's
 //! cache ([`onward_kernels::Backend::KvCache`]); page `p` is the same slot in every layer.
 
+mod cache;
+mod key;
+
+pub(crate) use cache::{Cache, Holding, Match, Tail};
+pub(crate) use key::common;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onward_kernels::PAGE_TOKENS;
@@ -34,6 +40,15 @@ impl PagePool {
     /// Pages in all.
     pub fn n_pages(&self) -> usize {
         self.n_pages
+    }
+
+    /// Empties the pool.
+    fn take_all(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn give_back(&self, pages: Vec<u32>) {
+        self.lock().extend(pages);
     }
 
     // A panic elsewhere cannot leave the list half-changed, so poison is no obstacle.
