@@ -392,3 +392,67 @@ impl Drop for Cache {
         self.pool.give_back(std::mem::take(&mut self.all));
     }
 }
+
+#[cfg(test)]
+impl Cache {
+    /// The pages that the index knows, each with the text up to the last of its tokens that is
+    /// known.
+    pub(crate) fn known(&self) -> Vec<(u32, Vec<u32>)> {
+        let text = |page: u32| {
+            let mut pages = vec![page];
+            while let Some(Entry {
+                parent: Some(parent),
+                ..
+            }) = pages
+                .last()
+                .and_then(|&page| self.pages[page as usize].entry.as_ref())
+            {
+                pages.push(*parent);
+            }
+            let entries = pages.iter().rev();
+            let entries = entries.filter_map(|&page| self.pages[page as usize].entry.as_ref());
+            entries
+                .flat_map(|entry| entry.key.tokens())
+                .copied()
+                .collect()
+        };
+        self.index
+            .values()
+            .map(|&page| (page, text(page)))
+            .collect()
+    }
+
+    /// Every page is free, held as often as the sequences and copies say, or cached, and can be
+    /// evicted in the end.
+    pub(crate) fn audit<'a>(&self, held: impl Iterator<Item = &'a u32>) {
+        let mut holders = vec![0; self.pages.len()];
+        held.for_each(|&page| holders[page as usize] += 1);
+        let (mut n_free, mut n_cached) = (0, 0);
+        for (number, page) in self.pages.iter().enumerate() {
+            assert_eq!(page.holders, holders[number], "holders of page {number}");
+            let Some(entry) = &page.entry else {
+                n_free += usize::from(page.holders == 0);
+                continue;
+            };
+            assert_eq!(self.index.get(&entry.key), Some(&(number as u32)));
+            n_cached += usize::from(page.holders == 0);
+            let is_end = page.holders == 0 && entry.n_children == 0;
+            let evictable = self.evictable.contains(&(entry.last_used, number as u32));
+            assert_eq!(evictable, is_end, "whether page {number} can be evicted");
+            if let Some(parent) = entry.parent {
+                let parent = &self.pages[parent as usize];
+                assert!(
+                    parent
+                        .entry
+                        .as_ref()
+                        .is_some_and(|parent| parent.id == entry.key.parent)
+                );
+                assert!(
+                    parent.holders > 0 || page.holders == 0,
+                    "a child alone is held"
+                );
+            }
+        }
+        assert_eq!((self.free.len(), self.n_cached), (n_free, n_cached));
+    }
+}

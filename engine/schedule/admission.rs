@@ -35,21 +35,10 @@ impl Scheduler {
     pub(super) fn admit(&mut self, plan: &mut Plan) {
         // Whoever just lost its pages would take them back.
         while plan.preempted.is_empty() && self.can_admit() {
-            let Some(sequence) = self.waiting.pop_front() else {
+            if !self.admit_first(plan) {
+                let first = self.waiting.front().map(|first| first.id);
+                self.blocked = first.map(|id| (id, self.cache.available()));
                 return;
-            };
-            match self.begin(sequence, plan) {
-                Ok(sequence) => {
-                    self.blocked = None;
-                    let spared = sequence.done;
-                    self.running.push(sequence);
-                    self.count_hits(self.running.len() - 1, spared);
-                }
-                Err(sequence) => {
-                    self.blocked = Some((sequence.id, self.cache.available()));
-                    self.waiting.push_front(sequence);
-                    return;
-                }
             }
         }
     }
@@ -65,18 +54,22 @@ impl Scheduler {
         !self.free_slots.is_empty() && !is_blocked
     }
 
-    /// Gives a sequence its slot and pages, or gives it back where there are too few.
-    fn begin(&mut self, mut sequence: Sequence, plan: &mut Plan) -> Result<Sequence, Sequence> {
-        let mut found = self.find(&sequence);
-        if !self.has_room(&sequence, &found) {
+    /// Gives the first of those waiting its slot and pages; false where there are too few.
+    fn admit_first(&mut self, plan: &mut Plan) -> bool {
+        let Some(sequence) = self.waiting.front() else {
+            return false;
+        };
+        let mut found = self.find(sequence);
+        if !self.has_room(sequence, &found) {
             // A page that is copied takes room beside its copy.
             found.tail = None;
-            if !self.has_room(&sequence, &found) {
-                return Err(sequence);
+            if !self.has_room(sequence, &found) {
+                return false;
             }
         }
-        let Some(slot) = self.free_slots.pop() else {
-            return Err(sequence);
+        let (Some(mut sequence), Some(slot)) = (self.waiting.pop_front(), self.free_slots.pop())
+        else {
+            return false;
         };
         let cached = found.n_tokens();
         sequence.slot = slot;
@@ -112,7 +105,10 @@ impl Scheduler {
         if !sequence.was_preempted {
             self.counters.prompt_tokens += sequence.n_prompt() as u64;
         }
-        Ok(sequence)
+        self.blocked = None;
+        self.running.push(sequence);
+        self.count_hits(self.running.len() - 1, cached);
+        true
     }
 
     /// What the cache has of the sequence, be it pages in the index or the page that another one

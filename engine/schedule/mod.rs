@@ -37,6 +37,8 @@ mod admission;
 mod scheduler;
 mod sequence;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod types;
 mod work;

@@ -319,6 +319,7 @@ impl Scheduler {
             .release(holding, &sequence.tokens[..sequence.done]);
         self.free_slots.push(sequence.slot);
         self.has_rows = false;
+        sequence.was_preempted = true;
         sequence.done = 0;
         sequence.is_writing = false;
         sequence
