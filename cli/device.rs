@@ -27,6 +27,7 @@ pub(crate) fn load_engine_for(args: &ModelArgs, n_ctx: Option<usize>) -> anyhow:
         n_ctx,
         n_sequences: 1,
         chunk: args.chunk,
+        ..EngineOptions::default()
     };
     match args.device {
         Device::Cpu => load(&file, cpu(args)?, &options),

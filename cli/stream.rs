@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::ops::ControlFlow;
 
-use onward_engine::{Completion, Engine, Event, FinishReason, Request, Session, Token};
+use onward_engine::{Completion, Engine, Event, FinishReason, Request, Token};
 use onward_kernels::ops::sample::SamplingParams;
 use onward_tokenizer::Tokenizer;
 
@@ -19,20 +19,20 @@ use crate::progress::{Progress, Unit};
 /// What the engine refuses; what `on_token` fails with, which ends the request too.
 pub(crate) fn serve(
     engine: &mut Engine,
-    session: &mut Session,
     request: &Request,
     scope: &Scope,
     on_token: &mut dyn FnMut(&Token) -> io::Result<()>,
 ) -> anyhow::Result<Completion> {
     let mut bar = Some(Progress::new("Reading the prompt", Unit::Tokens));
     let mut failure = None;
-    let completion = engine.generate(session, request, &mut |event| {
+    let completion = engine.generate(request, &mut |event| {
         match event {
             Event::Prefill { done, total } => {
                 if let Some(bar) = &mut bar {
                     bar.set(done as u64, total as u64);
                 }
             }
+            Event::PromptToken(_) => {}
             Event::Token(token) => {
                 bar = None;
                 if let Err(error) = on_token(&token) {

@@ -34,6 +34,9 @@ pub enum Error {
     /// A request that cannot be served as it stands.
     #[error("{0}")]
     Request(String),
+    /// A service that has failed, and why.
+    #[error("{0}")]
+    Failed(String),
     /// More tokens than the context holds.
     #[error(
         "{what} needs {needed} positions, but the context holds {n_ctx}; a larger one is set with --ctx-size"

@@ -10,12 +10,14 @@ mod error;
 pub mod formats;
 pub mod kv;
 pub mod model;
+mod sample;
 pub mod schedule;
 
 pub use api::{
-    Completion, Engine, EngineOptions, Event, FinishReason, Health, Loading, Metrics, ModelInfo,
-    Refusal, Request, RequestId, Service, ServiceOptions, Token, TopToken, Update, memory_plan,
+    Completion, Ended, Engine, EngineOptions, Event, FinishReason, Health, Histogram, Loading,
+    Metrics, ModelInfo, Refusal, Request, RequestId, Service, ServiceOptions, Ticket, Token,
+    TopToken, Update, memory_plan,
 };
-pub use decode::Session;
 pub use error::{Error, Result};
 pub use model::ModelConfig;
+pub use sample::{Constraint, Thinking};

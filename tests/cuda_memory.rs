@@ -56,6 +56,7 @@ fn options(n_ctx: usize, n_sequences: usize, chunk: usize) -> EngineOptions {
         n_ctx: Some(n_ctx),
         n_sequences,
         chunk,
+        ..EngineOptions::default()
     }
 }
 
@@ -200,8 +201,7 @@ fn too_little_memory_is_told_with_the_largest_context_that_fits() {
                 ignore_eos: true,
                 ..Request::new(vec![1; n_ctx - 3])
             };
-            let mut session = engine.session();
-            let done = engine.generate(&mut session, &request, &mut |_| ControlFlow::Continue(()));
+            let done = engine.generate(&request, &mut |_| ControlFlow::Continue(()));
             assert_eq!(done.unwrap().new_tokens, 4);
         }
     }

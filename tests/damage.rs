@@ -46,6 +46,7 @@ fn use_model(path: &Path) -> Result<usize, String> {
         n_ctx: Some(64),
         n_sequences: 1,
         chunk: 16,
+        ..EngineOptions::default()
     };
     let mut engine = Engine::load(&file, Reference::new(), &options, &mut |_| ())
         .map_err(|error| one_line(&error))?;
@@ -54,9 +55,8 @@ fn use_model(path: &Path) -> Result<usize, String> {
         max_tokens: Some(2),
         ..Request::new(prompt.map_err(|error| one_line(&error))?)
     };
-    let mut session = engine.session();
     engine
-        .generate(&mut session, &request, &mut |_| ControlFlow::Continue(()))
+        .generate(&request, &mut |_| ControlFlow::Continue(()))
         .map(|completion| completion.new_tokens)
         .map_err(|error| one_line(&error))
 }

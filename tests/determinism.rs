@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use onward_engine::{Engine, EngineOptions, Event, FinishReason, Request, Session};
+use onward_engine::{Engine, EngineOptions, Event, FinishReason, Request};
 use onward_kernels::Cpu;
 use onward_kernels::ops::sample::SamplingParams;
 use onward_tests::{GEMMA, golden, load, model_path};
@@ -20,6 +20,7 @@ fn engine(threads: usize, chunk: usize, n_sequences: usize) -> Engine {
         n_ctx: Some(1024),
         n_sequences,
         chunk,
+        ..EngineOptions::default()
     };
     load(&model_path(GEMMA), Cpu::new(threads).unwrap(), &options)
 }
@@ -39,10 +40,10 @@ fn request(engine: &Engine, prompt: &str, seed: u64) -> Request {
 }
 
 /// Ids and exact log-probabilities of a completion.
-fn run(engine: &mut Engine, session: &mut Session, request: &Request) -> Vec<(u32, u32)> {
+fn run(engine: &mut Engine, request: &Request) -> Vec<(u32, u32)> {
     let mut tokens = Vec::new();
     engine
-        .generate(session, request, &mut |event| {
+        .generate(request, &mut |event| {
             if let Event::Token(token) = event {
                 tokens.push((token.id, token.logprob.to_bits()));
             }
@@ -54,8 +55,8 @@ fn run(engine: &mut Engine, session: &mut Session, request: &Request) -> Vec<(u3
 
 fn solo(engine: &mut Engine, prompt: &str, seed: u64) -> Vec<(u32, u32)> {
     let request = request(engine, prompt, seed);
-    let mut session = engine.session();
-    run(engine, &mut session, &request)
+    engine.forget();
+    run(engine, &request)
 }
 
 /// A prompt long enough to be cut by small chunks and to fill Gemma's window.
@@ -109,24 +110,23 @@ fn seeds_matter() {
 }
 
 #[test]
-fn a_session_goes_on_from_what_it_holds() {
+fn a_prompt_goes_on_from_what_the_cache_holds() {
     let mut engine = engine(2, 512, 2);
     let fresh = request(&engine, &(long_prompt() + PROMPTS[1]), 3);
-    let mut session = engine.session();
-    let expected = run(&mut engine, &mut session, &fresh);
-    drop(session);
+    let expected = run(&mut engine, &fresh);
+    engine.forget();
 
     // Filled with a text that only begins the same, then rewound.
-    let mut session = engine.session();
     let other = request(&engine, &(long_prompt() + PROMPTS[2]), 4);
-    run(&mut engine, &mut session, &other);
+    run(&mut engine, &other);
     let mut cached = None;
     let mut tokens = Vec::new();
     let completion = engine
-        .generate(&mut session, &fresh, &mut |event| {
+        .generate(&fresh, &mut |event| {
             match event {
                 Event::Prefill { done, total } => cached = cached.or(Some((done, total))),
                 Event::Token(token) => tokens.push((token.id, token.logprob.to_bits())),
+                Event::PromptToken(_) => panic!("nobody asked for it"),
             }
             ControlFlow::Continue(())
         })
@@ -142,19 +142,18 @@ fn breaking_off_leaves_a_usable_engine() {
     let mut engine = engine(2, 64, 1);
     let expected = solo(&mut engine, PROMPTS[0], 5);
     let request = request(&engine, PROMPTS[0], 5);
-    let mut session = engine.session();
     let mut seen = 0;
     let completion = engine
-        .generate(&mut session, &request, &mut |event| match event {
+        .generate(&request, &mut |event| match event {
             Event::Token(_) if seen == 4 => ControlFlow::Break(()),
             Event::Token(_) => {
                 seen += 1;
                 ControlFlow::Continue(())
             }
-            Event::Prefill { .. } => ControlFlow::Continue(()),
+            _ => ControlFlow::Continue(()),
         })
         .unwrap();
     assert_eq!(completion.reason, FinishReason::Interrupted);
     assert_eq!(completion.new_tokens, 5);
-    assert_eq!(run(&mut engine, &mut session, &request), expected);
+    assert_eq!(run(&mut engine, &request), expected);
 }

@@ -139,10 +139,9 @@ fn greedy_tokens_are_those_of_transformers() {
             ignore_eos: true,
             ..Request::new(expected.ids.clone())
         };
-        let mut session = engine.session();
         let mut ids = Vec::new();
         engine
-            .generate(&mut session, &request, &mut |event| {
+            .generate(&request, &mut |event| {
                 if let onward_engine::Event::Token(token) = event {
                     ids.push(token.id);
                 }

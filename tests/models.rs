@@ -193,10 +193,9 @@ fn check_completion(engine: &mut Engine, case: &Greedy, tolerance: &Tolerance) {
         ignore_eos: true,
         ..Request::new(case.ids.clone())
     };
-    let mut session = engine.session();
     let mut drawn = Vec::new();
     engine
-        .generate(&mut session, &request, &mut |event| {
+        .generate(&request, &mut |event| {
             if let Event::Token(token) = event {
                 drawn.push(token.id);
             }

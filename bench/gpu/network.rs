@@ -72,6 +72,7 @@ impl Network<'_> {
             n_ctx: Some(n_ctx),
             n_sequences,
             chunk: LONG_PROMPT,
+            ..EngineOptions::default()
         };
         Ok(Engine::load(&self.file, cuda, &options, &mut |_| ())?)
     }
@@ -159,9 +160,7 @@ impl Network<'_> {
         let mut times = Vec::new();
         for seed in 0..self.bench.pick(6, 2) {
             let request = self.request(1000 + seed, n, 1);
-            let mut session = engine.session();
-            let completion =
-                engine.generate(&mut session, &request, &mut |_| ControlFlow::Continue(()))?;
+            let completion = engine.generate(&request, &mut |_| ControlFlow::Continue(()))?;
             times.push(completion.prefill_time.as_secs_f64() * 1e6);
         }
         // The first one loads kernels.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use onward_engine::{Completion, Engine, FinishReason, Request, Session};
+use onward_engine::{Completion, Engine, FinishReason, Request};
 use onward_kernels::ops::sample::SamplingParams;
 
 use crate::Outcome;
@@ -103,7 +103,6 @@ pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<Outcome> {
     let mut chat = Chat {
         args,
         template: Template::load(&engine, &args.template)?,
-        session: engine.session(),
         sampling: args.sampling.over(engine.default_sampling().clone()),
         conversation: Conversation::new(args.template.system.clone()),
         style,
@@ -133,7 +132,6 @@ pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<Outcome> {
 struct Chat<'a> {
     args: &'a ChatArgs,
     template: Template,
-    session: Session,
     sampling: SamplingParams,
     conversation: Conversation,
     style: Style,
@@ -156,12 +154,11 @@ impl Chat<'_> {
         let scope = Scope::open();
         let mut out = TextStream::default();
         let (mut answer, mut drawn) = (String::new(), Vec::new());
-        let completion =
-            stream::serve(engine, &mut self.session, &request, &scope, &mut |token| {
-                answer.push_str(&token.text);
-                drawn.push(token.id);
-                out.push(&token.text)
-            })?;
+        let completion = stream::serve(engine, &request, &scope, &mut |token| {
+            answer.push_str(&token.text);
+            drawn.push(token.id);
+            out.push(&token.text)
+        })?;
         out.push(&completion.tail)?;
         out.finish()?;
         answer.push_str(&completion.tail);
@@ -170,7 +167,7 @@ impl Chat<'_> {
         self.report(&completion);
         Ok(match completion.reason {
             FinishReason::Interrupted => Outcome::Interrupted,
-            FinishReason::Stop | FinishReason::Length => Outcome::Done,
+            _ => Outcome::Done,
         })
     }
 

@@ -141,22 +141,21 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
         text
     };
     let request = Request {
-        prompt: prompt_ids(engine.tokenizer(), &text)?,
         max_tokens: args.max_tokens.0,
         sampling: args.sampling.over(engine.default_sampling().clone()),
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,
         top_logprobs: args.top_logprobs,
+        ..Request::new(prompt_ids(engine.tokenizer(), &text)?)
     };
     if args.verbose_prompt {
         stream::show_prompt(engine.tokenizer(), &request.prompt);
     }
 
     let scope = Scope::open();
-    let mut session = engine.session();
     let mut stream = TextStream::default();
     let json = args.json;
-    let completion = stream::serve(&mut engine, &mut session, &request, &scope, &mut |token| {
+    let completion = stream::serve(&mut engine, &request, &scope, &mut |token| {
         if json {
             token_line(token, request.top_logprobs > 0)
         } else {
@@ -175,7 +174,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
     output::note(Style::stderr().dim(figures));
     Ok(match completion.reason {
         FinishReason::Interrupted => Outcome::Interrupted,
-        FinishReason::Stop | FinishReason::Length => Outcome::Done,
+        _ => Outcome::Done,
     })
 }
 

@@ -131,6 +131,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         n_ctx: args.ctx_size,
         n_sequences: args.batch,
         chunk: args.chunk,
+        ..EngineOptions::default()
     };
     let inspection = inspect(&path, &options, args)?;
     if args.json {

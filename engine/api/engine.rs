@@ -1,27 +1,32 @@
 //! The engine: one model on one device, serving requests.
 
+use std::cell::RefCell;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
+use std::time::Instant;
 
-use onward_kernels::Batch;
 use onward_kernels::memory::MemoryPlan;
 use onward_kernels::ops::sample::SamplingParams;
 use onward_tokenizer::{ChatTemplate, Tokenizer};
 
 use super::info::ModelInfo;
-use super::memory::LOGIT_ROWS;
 use super::request::{Completion, Event, Request};
-use crate::decode::{Context, Generation, Rounds, Session};
-use crate::error::Result;
+use super::service::Update;
+use crate::decode::{Batching, Pooling, Transcript};
+use crate::error::{Error, Result};
 use crate::kv::PagePool;
 use crate::model::{ModelConfig, Runner};
+use crate::schedule::Scheduler;
 
 /// A loaded model, ready to generate.
+///
+/// What was computed stays in the cache as long as there is room: a prompt that begins like an
+/// earlier text only costs what is new.
 pub struct Engine {
     pub(super) runner: Box<dyn Runner>,
     pub(super) info: Arc<ModelInfo>,
-    pub(super) pages: PagePool,
-    pub(super) n_sequences: usize,
+    pub(super) scheduler: Scheduler,
+    pub(super) pool: PagePool,
     pub(super) memory: MemoryPlan,
 }
 
@@ -56,34 +61,40 @@ impl Engine {
         self.info.n_ctx
     }
 
+    /// Sequences that are served at once.
+    pub fn n_sequences(&self) -> usize {
+        self.scheduler.limits().n_slots
+    }
+
     /// Memory taken, as it was planned.
     pub fn memory(&self) -> MemoryPlan {
         self.memory
     }
 
-    /// An empty sequence.
-    pub fn session(&self) -> Session {
-        Session::new(&self.pages)
+    /// Forgets what was computed for earlier requests.
+    pub fn forget(&mut self) {
+        let limits = *self.scheduler.limits();
+        // Its pages get back to the pool before another one takes them.
+        drop(std::mem::replace(
+            &mut self.scheduler,
+            Scheduler::new(limits, &PagePool::new(1)),
+        ));
+        self.scheduler = Scheduler::new(limits, &self.pool);
     }
 
-    /// Serves one request, going on from what `session` has in common with its prompt. The
-    /// listener hears of every event and breaks to interrupt.
+    /// Serves one request. The listener hears of every event and breaks to interrupt.
     ///
     /// # Errors
     /// A request that cannot be served ([`Error::Request`], [`Error::ContextFull`]), or a
-    /// failing device. What was computed before stays in the session.
+    /// failing device.
     pub fn generate(
         &mut self,
-        session: &mut Session,
         request: &Request,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        self.info.check(request)?;
-        let (context, runner) = self.parts();
-        let mut lane = [Generation::new(request, session, context)];
-        Rounds::new(runner).run(&mut lane, &mut |_, event| on_event(event))?;
-        let [generation] = lane;
-        Ok(generation.complete())
+        let requests = std::slice::from_ref(request);
+        let mut completions = self.generate_batch(requests, &mut |_, event| on_event(event))?;
+        completions.pop().ok_or_else(no_outcome)
     }
 
     /// Serves many requests, as many at once as the engine has sequences. The listener hears
@@ -97,24 +108,55 @@ impl Engine {
         requests: &[Request],
         on_event: &mut dyn FnMut(usize, Event) -> ControlFlow<()>,
     ) -> Result<Vec<Completion>> {
+        let asked = Instant::now();
+        let info = self.info.clone();
+        let mut transcripts = Vec::with_capacity(requests.len());
         for request in requests {
-            self.info.check(request)?;
+            info.check(request)?;
+            let guide = info.guide(request)?;
+            transcripts.push(Transcript::new(request.clone(), guide, asked, &info));
         }
-        let mut completions = Vec::with_capacity(requests.len());
-        for (group, requests) in requests.chunks(self.n_sequences).enumerate() {
-            let first = group * self.n_sequences;
-            let mut sessions: Vec<_> = requests.iter().map(|_| self.session()).collect();
-            let (context, runner) = self.parts();
-            let mut lanes: Vec<_> = requests
-                .iter()
-                .zip(&mut sessions)
-                .map(|(request, session)| Generation::new(request, session, context))
-                .collect();
-            let mut on_event = |lane, event| on_event(first + lane, event);
-            Rounds::new(runner).run(&mut lanes, &mut on_event)?;
-            completions.extend(lanes.into_iter().map(Generation::complete));
+        let on_event = RefCell::new(on_event);
+        let outcomes: Vec<_> = requests.iter().map(|_| RefCell::new(None)).collect();
+        let mut batching = Batching::new(&info, self.runner.as_mut(), &mut self.scheduler);
+        for (index, transcript) in transcripts.into_iter().enumerate() {
+            let (outcome, on_event) = (&outcomes[index], &on_event);
+            let sink = move |update| match update {
+                Update::Event(event) => on_event.borrow_mut()(index, event),
+                Update::Finished(completion) => settled(outcome, Ok(completion)),
+                Update::Failed(error) => settled(outcome, Err(error)),
+            };
+            batching.submit(transcript, Box::new(sink));
         }
-        Ok(completions)
+        while !batching.is_idle() {
+            batching.turn()?;
+        }
+        drop(batching);
+        let outcomes = outcomes.into_iter().map(RefCell::into_inner);
+        outcomes
+            .map(|outcome| outcome.ok_or_else(no_outcome)?)
+            .collect()
+    }
+
+    /// The text as a vector of length 1: the direction of its mean hidden state.
+    ///
+    /// # Errors
+    /// Ids beyond the vocabulary, a text longer than the context, or a failing device.
+    pub fn embed(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.info.check_ids(ids)?;
+        self.info.check_room("the text", ids.len())?;
+        let told = RefCell::new(None);
+        let done = |vector| {
+            told.replace(Some(vector));
+        };
+        let pooling = Pooling::new(self.info.config.width, Box::new(done));
+        let mut batching = Batching::new(&self.info, self.runner.as_mut(), &mut self.scheduler);
+        batching.embed(ids.to_vec(), pooling);
+        while !batching.is_idle() {
+            batching.turn()?;
+        }
+        drop(batching);
+        told.into_inner().ok_or_else(no_outcome)?
     }
 
     /// Runs the model over a text and hands the logits that follow each position in `positions`
@@ -130,34 +172,31 @@ impl Engine {
     ) -> Result<()> {
         self.info.check_ids(ids)?;
         self.info.check_room("the text", ids.len())?;
-        let mut session = self.session();
-        for chunk in ids.chunks(self.runner.max_rows()) {
-            let first = session.tokens().len();
-            let mut batch = Batch::default();
-            batch.push(chunk, first, session.reserve(chunk.len())?);
-            self.runner.forward(&batch)?;
-            session.commit(chunk);
-            let wanted: Vec<_> = (0..chunk.len())
-                .filter(|row| positions.contains(&(first + row)))
-                .collect();
-            for rows in wanted.chunks(LOGIT_ROWS) {
-                let logits = self.runner.logits(rows)?;
-                for (&row, logits) in rows.iter().zip(logits.chunks(self.info.config.vocab_size)) {
-                    if on_logits(first + row, logits).is_break() {
-                        return Ok(());
-                    }
-                }
-            }
+        let mut batching = Batching::new(&self.info, self.runner.as_mut(), &mut self.scheduler);
+        let on_logits = Box::new(on_logits);
+        if batching
+            .evaluate(ids.to_vec(), positions, on_logits)
+            .is_none()
+        {
+            return Err(Error::Request(
+                "the cache is too small for the text".to_owned(),
+            ));
+        }
+        while !batching.is_idle() {
+            batching.turn()?;
         }
         Ok(())
     }
+}
 
-    fn parts(&mut self) -> (Context<'_>, &mut dyn Runner) {
-        let context = Context {
-            tokenizer: &self.info.tokenizer,
-            stop_ids: &self.info.stop_ids,
-            n_ctx: self.info.n_ctx,
-        };
-        (context, self.runner.as_mut())
-    }
+fn settled(
+    outcome: &RefCell<Option<Result<Completion>>>,
+    with: Result<Completion>,
+) -> ControlFlow<()> {
+    outcome.replace(Some(with));
+    ControlFlow::Continue(())
+}
+
+fn no_outcome() -> Error {
+    Error::Failed("a request came to no end".to_owned())
 }

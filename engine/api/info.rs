@@ -1,11 +1,14 @@
 //! What is known of a loaded model, and which requests it can serve.
 
+use std::sync::OnceLock;
+
 use onward_kernels::ops::sample::SamplingParams;
 use onward_tokenizer::{ChatTemplate, Tokenizer};
 
 use super::request::Request;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::sample::{Grammars, Guide};
 
 /// What is known of a loaded model without asking the device.
 pub struct ModelInfo {
@@ -21,10 +24,13 @@ pub struct ModelInfo {
     pub default_sampling: SamplingParams,
     /// Positions a sequence may reach.
     pub n_ctx: usize,
+    /// Made when the first grammar comes: it takes a while.
+    pub(crate) grammars: OnceLock<Grammars>,
 }
 
 impl ModelInfo {
-    /// Whether the request can be served as it stands.
+    /// Whether the request can be served as it stands; what its constraint allows is found out
+    /// when it is compiled.
     ///
     /// # Errors
     /// [`Error::Request`] or [`Error::ContextFull`] otherwise.
@@ -42,15 +48,38 @@ impl ModelInfo {
                 request.top_logprobs
             )));
         }
-        match request
-            .sampling
-            .logit_bias
-            .iter()
-            .find(|(id, _)| *id as usize >= vocab)
-        {
-            Some((id, _)) => Err(self.unknown_id(*id)),
-            None => Ok(()),
+        if request.constraint.is_some() && request.ignore_eos {
+            let detail = "a text under a grammar ends where the grammar does, so that the end of \
+                          the text cannot be ignored";
+            return Err(Error::Request(detail.to_owned()));
         }
+        if let Some(thinking) = &request.thinking {
+            if thinking.end.is_empty() {
+                let detail = "a thought that is to end needs tokens that end it";
+                return Err(Error::Request(detail.to_owned()));
+            }
+            self.check_vocabulary(thinking.end.iter())?;
+        }
+        self.check_vocabulary(request.sampling.logit_bias.iter().map(|(id, _)| id))
+    }
+
+    /// The request's constraint, compiled.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with what is wrong with it.
+    pub(crate) fn guide(&self, request: &Request) -> Result<Option<Guide>> {
+        let Some(constraint) = &request.constraint else {
+            return Ok(None);
+        };
+        let grammars = match self.grammars.get() {
+            Some(grammars) => grammars,
+            None => {
+                let vocab = self.config.vocab_size;
+                let made = Grammars::new(&self.tokenizer, &self.stop_ids, vocab)?;
+                self.grammars.get_or_init(|| made)
+            }
+        };
+        grammars.compile(constraint).map(Some)
     }
 
     pub(super) fn check_ids(&self, ids: &[u32]) -> Result<()> {
@@ -59,20 +88,17 @@ impl ModelInfo {
                 "the prompt is empty, and this model has no token to begin a text with".to_owned(),
             ));
         }
-        match ids
-            .iter()
-            .find(|&&id| id as usize >= self.config.vocab_size)
-        {
-            Some(&id) => Err(self.unknown_id(id)),
-            None => Ok(()),
-        }
+        self.check_vocabulary(ids.iter())
     }
 
-    fn unknown_id(&self, id: u32) -> Error {
-        Error::Request(format!(
-            "token {id} is beyond the vocabulary of {}",
-            self.config.vocab_size
-        ))
+    fn check_vocabulary<'a>(&self, mut ids: impl Iterator<Item = &'a u32>) -> Result<()> {
+        let vocab = self.config.vocab_size;
+        match ids.find(|&&id| id as usize >= vocab) {
+            Some(id) => Err(Error::Request(format!(
+                "token {id} is beyond the vocabulary of {vocab}"
+            ))),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn check_room(&self, what: &'static str, needed: usize) -> Result<()> {

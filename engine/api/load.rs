@@ -1,6 +1,6 @@
 //! Putting an engine together from a model file.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use onward_kernels::Backend;
 use onward_kernels::ops::sample::SamplingParams;
@@ -12,7 +12,8 @@ use super::memory;
 use crate::error::{Error, Result};
 use crate::formats::ModelFile;
 use crate::kv::PagePool;
-use crate::model::{Loader, Model, ModelConfig, vocabulary};
+use crate::model::{Loader, Model, ModelConfig, Room, Runner, vocabulary};
+use crate::schedule::{Limits, Scheduler};
 
 /// Sizes that are fixed when a model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,12 @@ pub struct EngineOptions {
     pub n_sequences: usize,
     /// The most tokens of one forward pass; longer prompts are processed in pieces.
     pub chunk: usize,
+    /// The most prompt tokens of a pass in which other sequences write: what a long prompt may
+    /// cost them between two of their tokens.
+    pub beside_decode: usize,
+    /// Tokens that the KV cache holds, of all sequences together and of texts that may come again;
+    /// `None` for as many as all sequences can have.
+    pub cache_tokens: Option<usize>,
 }
 
 impl Default for EngineOptions {
@@ -31,6 +38,8 @@ impl Default for EngineOptions {
             n_ctx: None,
             n_sequences: 1,
             chunk: 512,
+            beside_decode: 256,
+            cache_tokens: None,
         }
     }
 }
@@ -47,6 +56,8 @@ impl EngineOptions {
             ("context size", n_ctx, 1 << 24),
             ("number of sequences", self.n_sequences, 1 << 16),
             ("chunk of tokens", self.chunk, 1 << 16),
+            ("share of a prompt", self.beside_decode, 1 << 16),
+            ("KV cache", self.cache_tokens.unwrap_or(1), 1 << 40),
         ] {
             if value == 0 || value > limit {
                 return Err(Error::Request(format!(
@@ -107,12 +118,15 @@ impl Engine {
         // What is on its way is there once, before what loading needs is given back.
         backend.reserve(&shape)?;
         let model = Model::new(backend, config.clone(), weights, &room)?;
+        // The last page is the decoder's.
+        let pool = PagePool::new(room.kv.n_pages - 1);
         Ok(Engine {
-            runner: Box::new(model),
-            pages: PagePool::new(room.kv.n_pages - 1),
-            n_sequences: options.n_sequences,
+            scheduler: Scheduler::new(limits(options, &room, model.run_ahead()), &pool),
+            pool,
             memory,
+            runner: Box::new(model),
             info: Arc::new(ModelInfo {
+                grammars: OnceLock::new(),
                 n_ctx: options.context(&config),
                 stop_ids: vocabulary::stop_ids(file, &tokenizer),
                 chat_template: vocabulary::chat_template(file, &tokenizer)?,
@@ -121,6 +135,18 @@ impl Engine {
                 config,
             }),
         })
+    }
+}
+
+/// What is done at once. Nobody is refused here: a [`Service`](super::Service) knows when to.
+fn limits(options: &EngineOptions, room: &Room, run_ahead: usize) -> Limits {
+    Limits {
+        n_slots: options.n_sequences,
+        max_rows: room.max_rows,
+        beside_decode: options.beside_decode,
+        n_ctx: room.decode.n_ctx,
+        max_queue: usize::MAX / 2,
+        run_ahead,
     }
 }
 

@@ -5,13 +5,10 @@ use onward_kernels::memory::{MemoryPlan, ModelShape};
 use onward_kernels::{Backend, KvShape, PAGE_TOKENS};
 
 use super::load::EngineOptions;
+use crate::decode::LOGIT_ROWS;
 use crate::error::{Error, Result};
 use crate::formats::ModelFile;
 use crate::model::{Loader, ModelConfig, Room};
-
-/// Rows whose logits are computed at once: enough for the matmul to be one, few enough that a
-/// vocabulary of 262144 takes 32 MB.
-pub(super) const LOGIT_ROWS: usize = 32;
 
 /// The memory that a model takes with these options on the device whose `plan` it is:
 /// [`onward_kernels::cpu::plan`] or its like for another one. Needs no device.
@@ -34,7 +31,12 @@ pub fn memory_plan(
 /// one.
 pub(super) fn room(config: &ModelConfig, options: &EngineOptions) -> Room {
     let n_ctx = options.context(config);
-    let n_pages = options.n_sequences * n_ctx.div_ceil(PAGE_TOKENS);
+    let all = options
+        .n_sequences
+        .saturating_mul(n_ctx.div_ceil(PAGE_TOKENS));
+    let n_pages = options
+        .cache_tokens
+        .map_or(all, |tokens| tokens.div_ceil(PAGE_TOKENS));
     Room {
         // A step has a row for each sequence, and a GPU's some more.
         max_rows: options.chunk.max(options.n_sequences.next_power_of_two()),

@@ -4,6 +4,7 @@ mod engine;
 mod info;
 mod load;
 mod memory;
+mod metrics;
 mod request;
 mod service;
 
@@ -11,5 +12,6 @@ pub use engine::Engine;
 pub use info::ModelInfo;
 pub use load::{EngineOptions, Loading};
 pub use memory::memory_plan;
+pub use metrics::{Histogram, Metrics};
 pub use request::{Completion, Event, FinishReason, Request, Token, TopToken};
-pub use service::{Health, Metrics, Refusal, RequestId, Service, ServiceOptions, Update};
+pub use service::{Ended, Health, Refusal, RequestId, Service, ServiceOptions, Ticket, Update};

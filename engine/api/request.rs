@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use onward_kernels::ops::sample::SamplingParams;
 
+use crate::sample::{Constraint, Thinking};
+
 /// One completion to generate.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -19,6 +21,17 @@ pub struct Request {
     pub ignore_eos: bool,
     /// How many alternatives to report with each token.
     pub top_logprobs: usize,
+    /// Reports the prompt's tokens, too: how probable each was behind those before it. The whole
+    /// prompt is computed then, whatever the cache holds of it.
+    pub prompt_logprobs: bool,
+    /// What the text must be.
+    pub constraint: Option<Constraint>,
+    /// A bound on what the model thinks before it answers; a constraint holds for the answer.
+    pub thinking: Option<Thinking>,
+    /// How long the request may wait before it is served.
+    pub queue_timeout: Option<Duration>,
+    /// How long it may take in all.
+    pub timeout: Option<Duration>,
 }
 
 impl Request {
@@ -31,7 +44,19 @@ impl Request {
             stop: Vec::new(),
             ignore_eos: false,
             top_logprobs: 0,
+            prompt_logprobs: false,
+            constraint: None,
+            thinking: None,
+            queue_timeout: None,
+            timeout: None,
         }
+    }
+
+    /// The most tokens that can be drawn in a context of `n_ctx` positions: the last one is drawn,
+    /// but not run.
+    pub(crate) fn max_new(&self, n_ctx: usize) -> usize {
+        let room = (n_ctx + 1).saturating_sub(self.prompt.len());
+        self.max_tokens.map_or(room, |max| max.min(room))
     }
 }
 
@@ -45,6 +70,8 @@ pub enum Event {
         /// All prompt tokens.
         total: usize,
     },
+    /// The next token of the prompt, the first one left out; only where they were asked for.
+    PromptToken(Token),
     /// A token was drawn.
     Token(Token),
 }
@@ -83,6 +110,8 @@ pub enum FinishReason {
     Length,
     /// The caller broke off.
     Interrupted,
+    /// Its time was over.
+    TimedOut,
 }
 
 impl FinishReason {
@@ -92,6 +121,7 @@ impl FinishReason {
             Self::Stop => "stop",
             Self::Length => "length",
             Self::Interrupted => "interrupted",
+            Self::TimedOut => "timeout",
         }
     }
 }
@@ -110,6 +140,8 @@ pub struct Completion {
     pub cached_tokens: usize,
     /// Tokens generated, a final end-of-text token not counted.
     pub new_tokens: usize,
+    /// From the request until it was begun.
+    pub queue_time: Duration,
     /// Time spent on the prompt.
     pub prefill_time: Duration,
     /// From the first generated token to the last.

@@ -1,10 +1,12 @@
 //! From a request to its tokens: forward passes, sampling and stopping.
 
-mod generation;
-mod rounds;
-mod session;
+mod batching;
+mod evaluating;
+mod pooling;
 mod stop;
+mod transcript;
 
-pub(crate) use generation::{Context, Generation};
-pub(crate) use rounds::Rounds;
-pub use session::Session;
+pub(crate) use batching::Batching;
+pub(crate) use evaluating::LOGIT_ROWS;
+pub(crate) use pooling::Pooling;
+pub(crate) use transcript::Transcript;

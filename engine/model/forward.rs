@@ -32,8 +32,7 @@ pub(crate) struct Model<B: Backend> {
     backend: B,
     network: Network<B>,
     decoder: B::Decoder,
-    max_rows: usize,
-    host_logits: Vec<f32>,
+    host_rows: Vec<f32>,
 }
 
 /// Weights, cache and buffers: what a forward pass goes through.
@@ -67,9 +66,6 @@ pub(crate) struct Room {
 
 /// What the engine asks of a model whose backend it does not know.
 pub(crate) trait Runner: Send {
-    /// The most rows a batch may have.
-    fn max_rows(&self) -> usize;
-
     /// Runs the batch through all layers: its keys and values are in the cache afterwards, and
     /// the logits of any of its rows can be asked for or drawn from.
     fn forward(&mut self, batch: &Batch) -> Result<()>;
@@ -78,11 +74,21 @@ pub(crate) trait Runner: Send {
     /// [`DecodeShape::n_logits`].
     fn logits(&mut self, rows: &[usize]) -> Result<&[f32]>;
 
+    /// The hidden states `[n_rows, width]` behind the last norm, of all rows of the last batch,
+    /// which had `n_rows`.
+    fn hidden(&mut self, n_rows: usize) -> Result<&[f32]>;
+
+    /// [`Backend::copy_pages`].
+    fn copy_pages(&mut self, pages: &[(u32, u32)]) -> Result<()>;
+
     /// Draws for each of `slots` from the logits of a row of the last batch.
     fn draw(&mut self, rows: &[usize], slots: &[usize]) -> Result<()>;
 
     /// [`Decoder::start`].
     fn start(&mut self, slot: usize, start: &SampleStart<'_>) -> Result<()>;
+
+    /// [`Decoder::set_mask`].
+    fn set_mask(&mut self, slot: usize, allowed: &[u32]) -> Result<()>;
 
     /// [`Decoder::set_rows`].
     fn set_rows(&mut self, rows: &[StepRow<'_>]) -> Result<()>;
@@ -128,8 +134,7 @@ impl<B: Backend> Model<B> {
                 config,
                 weights,
             },
-            max_rows: room.max_rows,
-            host_logits: Vec::new(),
+            host_rows: Vec::new(),
             backend,
         })
     }
@@ -188,10 +193,6 @@ impl<B: Backend> Network<B> {
 }
 
 impl<B: Backend> Runner for Model<B> {
-    fn max_rows(&self) -> usize {
-        self.max_rows
-    }
-
     fn forward(&mut self, batch: &Batch) -> Result<()> {
         self.network.forward(&self.backend, batch)
     }
@@ -200,9 +201,21 @@ impl<B: Backend> Runner for Model<B> {
         let out = self.decoder.logits();
         self.network.head(&self.backend, rows, out)?;
         let n = rows.len() * self.network.config.vocab_size;
-        self.host_logits.resize(n, 0.0);
-        self.backend.download(out, 0..n, &mut self.host_logits)?;
-        Ok(&self.host_logits)
+        self.host_rows.resize(n, 0.0);
+        self.backend.download(out, 0..n, &mut self.host_rows)?;
+        Ok(&self.host_rows)
+    }
+
+    fn hidden(&mut self, n_rows: usize) -> Result<&[f32]> {
+        let n = n_rows * self.network.config.width;
+        self.host_rows.resize(n, 0.0);
+        let normed = &self.network.scratch.normed;
+        (self.backend).download(normed, 0..n, &mut self.host_rows)?;
+        Ok(&self.host_rows)
+    }
+
+    fn copy_pages(&mut self, pages: &[(u32, u32)]) -> Result<()> {
+        self.backend.copy_pages(&mut self.network.kv, pages)
     }
 
     fn draw(&mut self, rows: &[usize], slots: &[usize]) -> Result<()> {
@@ -213,6 +226,10 @@ impl<B: Backend> Runner for Model<B> {
 
     fn start(&mut self, slot: usize, start: &SampleStart<'_>) -> Result<()> {
         self.decoder.start(&self.backend, slot, start)
+    }
+
+    fn set_mask(&mut self, slot: usize, allowed: &[u32]) -> Result<()> {
+        self.decoder.set_mask(&self.backend, slot, allowed)
     }
 
     fn set_rows(&mut self, rows: &[StepRow<'_>]) -> Result<()> {

@@ -23,6 +23,7 @@
 //! - **Passes.** While a prompt is read, each pass has a row for every sequence that writes, then
 //!   pieces of prompts in order of arrival: up to [`Limits::max_rows`] in all, and at most
 //!   [`Limits::beside_decode`] prompt tokens where others write.
+//!   A request whose draws depend on what it drew goes on by passes, and all others beside it.
 //! - **Steps.** Once all write, the decoder goes on by itself. Pages for steps are reserved before
 //!   they are asked for. Whatever changes the rows waits until none is under way.
 //! - **Sharing.** Full pages are found by all tokens up to their end and shared. A page that is

@@ -139,7 +139,11 @@ impl Scheduler {
         self.make_room(&mut plan);
         self.admit(&mut plan);
         self.adopt();
-        plan.work = if self.running.iter().any(Sequence::is_reading) {
+        plan.work = if self
+            .running
+            .iter()
+            .any(|it| it.is_reading() || it.needs_pass())
+        {
             self.has_rows = false;
             self.pass()
         } else if self.running.iter().any(Sequence::writes) {

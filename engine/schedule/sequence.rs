@@ -15,6 +15,7 @@ pub(super) struct Sequence {
     /// Tokens in all once it is full.
     n_full: usize,
     compute_from: usize,
+    by_pass: bool,
     queue_deadline: Option<Duration>,
     deadline: Option<Duration>,
     /// How many of the tokens are in the cache.
@@ -37,6 +38,7 @@ impl Sequence {
             prompt,
             max_tokens,
             compute_from,
+            by_pass,
             queue_timeout,
             timeout,
         } = arrival;
@@ -48,6 +50,7 @@ impl Sequence {
             n_full: prompt.len().saturating_add(max_tokens).min(n_ctx + 1),
             tokens: prompt,
             compute_from,
+            by_pass,
             queue_deadline: queue_timeout.map(after),
             deadline: timeout.map(after),
             done: 0,
@@ -95,7 +98,12 @@ impl Sequence {
         !self.is_writing && self.done < self.tokens.len()
     }
 
-    /// Whether steps run it.
+    /// Whether only passes can run it, now that it writes.
+    pub(super) fn needs_pass(&self) -> bool {
+        self.by_pass && self.writes()
+    }
+
+    /// Whether steps can run it.
     pub(super) fn writes(&self) -> bool {
         self.is_writing && self.n_left() > 0
     }

@@ -34,6 +34,9 @@ pub struct Arrival {
     /// Prompt positions from this one on are computed even where the cache has them, since what
     /// the model says there is wanted. `usize::MAX` for none but the last, as is usual.
     pub compute_from: usize,
+    /// Whether it goes on by passes alone, and whoever is served beside it, since what it may draw
+    /// next depends on what it drew.
+    pub by_pass: bool,
     /// The longest time until it is first served.
     pub queue_timeout: Option<Duration>,
     /// The longest time until it is done.
@@ -47,6 +50,7 @@ impl Arrival {
             prompt,
             max_tokens,
             compute_from: usize::MAX,
+            by_pass: false,
             queue_timeout: None,
             timeout: None,
         }

@@ -16,10 +16,9 @@ fn calls_between_tokens(family: &str, length: usize, n: usize) -> Vec<Calls> {
     emulator.set_schedule(Order::Forward, Copies::Lazy);
     let mut engine = engine(family, cuda, 512, 1);
     let request = request(&engine, 5, length, n);
-    let mut session = engine.session();
     let mut calls = Vec::new();
     engine
-        .generate(&mut session, &request, &mut |event| {
+        .generate(&request, &mut |event| {
             if let Event::Token(_) = event {
                 calls.push(emulator.take_calls());
             }
@@ -72,9 +71,8 @@ fn breaking_off_leaves_nothing_behind() {
     let request = request(&engine, 8, 30, 40);
     let mut run = |limit: usize| {
         let mut tokens = Vec::new();
-        let mut session = engine.session();
         let completion = engine
-            .generate(&mut session, &request, &mut |event| {
+            .generate(&request, &mut |event| {
                 if let Event::Token(token) = event {
                     tokens.push(token.id);
                 }

@@ -31,6 +31,7 @@ fn engine_of(family: &str, cuda: Cuda, n_ctx: usize, chunk: usize, n_sequences: 
         n_ctx: Some(n_ctx),
         n_sequences,
         chunk,
+        ..EngineOptions::default()
     };
     load(&golden("families").join(family), cuda, &options)
 }
@@ -52,8 +53,9 @@ fn request(engine: &Engine, seed: u32, length: usize, n: usize) -> Request {
     }
 }
 
-/// The tokens of requests served together.
+/// The tokens of requests served together, with nothing computed beforehand.
 fn serve(engine: &mut Engine, requests: &[Request]) -> Vec<Vec<Drawn>> {
+    engine.forget();
     let mut drawn = vec![Vec::new(); requests.len()];
     engine
         .generate_batch(requests, &mut |request, event| {

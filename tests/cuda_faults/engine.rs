@@ -43,6 +43,7 @@ fn load(cuda: Cuda) -> Result<Engine> {
         n_ctx: Some(128),
         n_sequences: 1,
         chunk: 64,
+        ..EngineOptions::default()
     };
     Engine::load(&file, cuda, &options, &mut |_| ())
 }
@@ -59,8 +60,7 @@ fn generate(engine: &mut Engine) -> Result<Vec<u32>> {
         ..Request::new((1..20).collect())
     };
     let mut drawn = Vec::new();
-    let mut session = engine.session();
-    engine.generate(&mut session, &request, &mut |event| {
+    engine.generate(&request, &mut |event| {
         if let Event::Token(token) = event {
             drawn.push(token.id);
         }

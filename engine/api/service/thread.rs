@@ -1,0 +1,182 @@
+//! The thread that owns the engine.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Command, Done, Job, Refusal, RequestId, Shared, State};
+use crate::api::{Engine, Update};
+use crate::decode::{Batching, Pooling, Transcript};
+use crate::error::Error;
+use crate::schedule::Id;
+
+/// When there may be room in a queue that is full.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a further request is taken now.
+    pub(super) fn admit(&self, state: &State) -> Result<(), Refusal> {
+        if let Some(failure) = &state.failure {
+            return Err(Refusal::Failed(failure.clone()));
+        }
+        if state.is_draining {
+            return Err(Refusal::Draining);
+        }
+        let waiting = state.n_open.saturating_sub(self.slots);
+        if state.n_open >= self.options.max_queue + self.slots {
+            return Err(Refusal::QueueFull {
+                waiting,
+                retry_after: RETRY_AFTER,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn send(&self, mut state: MutexGuard<'_, State>, command: Command) {
+        // A failed service has nobody to read it, and its requests have ended.
+        if state.failure.is_none() {
+            state.commands.push(command);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Serves until nobody can ask any more. Whatever goes wrong is told to whoever waits.
+    pub(super) fn run(&self, mut engine: Engine) {
+        let Err(error) = self.serve(&mut engine) else {
+            return;
+        };
+        let failure = error.to_string();
+        let mut state = self.lock();
+        state.is_busy = false;
+        state.n_new = 0;
+        state.n_open = 0;
+        state.failure = Some(failure.clone());
+        let commands = std::mem::take(&mut state.commands);
+        drop(state);
+        for command in commands {
+            match command {
+                Command::Serve(_, mut job) => {
+                    let _ = (job.sink)(Update::Failed(Error::Failed(failure.clone())));
+                }
+                Command::Embed(_, done) => done(Err(Error::Failed(failure.clone()))),
+                Command::Cancel(_) | Command::CancelAll => {}
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn serve(&self, engine: &mut Engine) -> Result<(), Error> {
+        let gone = RefCell::default();
+        let (runner, scheduler) = (engine.runner.as_mut(), &mut engine.scheduler);
+        let mut desk = Desk {
+            shared: self,
+            gone: &gone,
+            ids: HashMap::new(),
+            batching: Batching::new(&self.info, runner, scheduler),
+        };
+        while let Some(commands) = self.next(&desk.batching) {
+            let turn = || {
+                for command in commands {
+                    desk.obey(command);
+                }
+                desk.batching.turn()
+            };
+            let panicked = |_| Err(Error::Failed("the engine has panicked".to_owned()));
+            if let Err(error) = catch_unwind(AssertUnwindSafe(turn)).unwrap_or_else(panicked) {
+                desk.batching.fail_all(&error.to_string());
+                return Err(error);
+            }
+            for id in gone.borrow_mut().drain(..) {
+                desk.ids.remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// What callers want by now; waits for it where there is nothing else to do. None where
+    /// nobody can want anything any more.
+    fn next(&self, batching: &Batching<'_>) -> Option<Vec<Command>> {
+        let mut state = self.lock();
+        state.metrics = batching.metrics();
+        state.is_busy = !batching.is_idle();
+        if !state.is_busy {
+            self.changed.notify_all();
+        }
+        while batching.is_idle() && state.commands.is_empty() {
+            if state.is_closed {
+                return None;
+            }
+            let woken = self.changed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_busy = true;
+        state.n_new = 0;
+        Some(std::mem::take(&mut state.commands))
+    }
+}
+
+/// Where the thread takes what callers want.
+struct Desk<'m> {
+    shared: &'m Shared,
+    /// Requests that have ended since the last turn.
+    gone: &'m RefCell<Vec<RequestId>>,
+    ids: HashMap<RequestId, Id>,
+    batching: Batching<'m>,
+}
+
+impl Desk<'_> {
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Serve(id, job) => self.serve(id, *job),
+            Command::Embed(ids, done) => {
+                let pooling =
+                    Pooling::new(self.shared.info.config.width, guarded(self.shared, done));
+                self.batching.embed(ids, pooling);
+            }
+            Command::Cancel(id) => {
+                if let Some(&id) = self.ids.get(&id) {
+                    self.batching.cancel(id);
+                }
+            }
+            Command::CancelAll => self.batching.cancel_all(),
+        }
+    }
+
+    fn serve(&mut self, id: RequestId, job: Job) {
+        let Job {
+            request,
+            guide,
+            asked,
+            mut sink,
+        } = job;
+        let (gone, shared) = (self.gone, self.shared);
+        // A caller's panic is its own: it hears no more, and nobody else is harmed.
+        let sink = move |update: Update| {
+            if !matches!(update, Update::Event(_)) {
+                gone.borrow_mut().push(id);
+                shared.lock().n_open -= 1;
+            }
+            catch_unwind(AssertUnwindSafe(|| sink(update))).unwrap_or(ControlFlow::Break(()))
+        };
+        let transcript = Transcript::new(request, guide, asked, &self.shared.info);
+        if let Some(number) = self.batching.submit(transcript, Box::new(sink)) {
+            self.ids.insert(id, number);
+        }
+    }
+}
+
+/// What was drawn up by a caller, so that its panic harms nobody else.
+fn guarded(shared: &Shared, done: Done) -> Box<dyn FnOnce(Result<Vec<f32>, Error>) + '_> {
+    Box::new(move |vector| {
+        shared.lock().n_open -= 1;
+        let _ = catch_unwind(AssertUnwindSafe(|| done(vector)));
+    })
+}
