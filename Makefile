@@ -30,6 +30,8 @@ test: toolchain models lint suite
 # The programs are built first: tests run them, on the emulated device too.
 suite:
 	$(CARGO) build --package onward --package onward-bench --features onward/emulated,onward-bench/emulated
+	$(CARGO) build --package onward-c
+	$(CARGO) build --package onward-engine --example complete
 	CARGO="$(CARGO)" $(PYTHON) scripts/test.py
 
 bench: toolchain models-bench

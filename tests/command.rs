@@ -1,5 +1,6 @@
 //! Running the `onward` command, and what became of it.
 
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -54,6 +55,14 @@ pub fn beside(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+/// The shared library of this name that was built beside this test.
+///
+/// # Panics
+/// It has not been built.
+pub fn beside_library(name: &str) -> PathBuf {
+    beside(&format!("{DLL_PREFIX}{name}{DLL_SUFFIX}"))
 }
 
 /// Runs a command to its end, or kills it after `limit`.

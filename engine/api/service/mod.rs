@@ -1,7 +1,7 @@
 //! Requests of many callers, served together on a thread of its own.
 
 use std::ops::ControlFlow;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -297,16 +297,21 @@ impl Ticket {
         self.id
     }
 
-    /// The next update if it is there; `Err` when the last one has been given out.
+    /// The next update, if it comes within `timeout`; zero only looks.
     ///
     /// # Errors
     /// [`Ended`] where nothing more will come.
-    pub fn poll(&mut self) -> Result<Option<Update>, Ended> {
-        match self.updates.try_recv() {
+    pub fn wait(&mut self, timeout: Duration) -> Result<Option<Update>, Ended> {
+        match self.updates.recv_timeout(timeout) {
             Ok(update) => Ok(Some(update)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Ended),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Ended),
         }
+    }
+
+    /// Ends the request within a step; its last update is still to come.
+    pub fn cancel(&self) {
+        self.service.cancel(self.id);
     }
 }
 
