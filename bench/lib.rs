@@ -2,3 +2,4 @@
 
 #[cfg(feature = "cuda")]
 pub mod evidence;
+pub mod load;
