@@ -25,6 +25,8 @@ pub struct Metrics {
     pub timed_out: u64,
     /// Requests that failed.
     pub failed: u64,
+    /// Engines that failed.
+    pub restarts: u64,
     /// Requests that had to make room for older ones, to go on later; each time counts.
     pub preemptions: u64,
     /// Prompt tokens of the requests begun, cached ones included.

@@ -8,7 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cudarc::driver::sys;
 use onward_emulator::{Build, Emulator, Fault, Properties};
 use onward_engine::formats::ModelFile;
-use onward_engine::{Engine, EngineOptions, Event, Request, Result};
+use onward_engine::{
+    Engine, EngineOptions, Event, Health, Refusal, Request, Result, Service, ServiceOptions,
+    Ticket, Update,
+};
 use onward_kernels::cuda::Cuda;
 use onward_kernels::ops::sample::SamplingParams;
 use onward_tests::golden;
@@ -214,4 +217,75 @@ fn two_engines_on_a_device_break_together() {
     assert!(Cuda::open(0).is_err(), "the second engine still holds it");
     drop(second);
     load(cuda()).unwrap();
+}
+
+/// The tokens of a request and how it ended.
+fn hear(ticket: Ticket) -> (Vec<u32>, std::result::Result<(), String>) {
+    let mut drawn = Vec::new();
+    for update in ticket {
+        match update {
+            Update::Event(Event::Token(token)) => drawn.push(token.id),
+            Update::Event(_) => {}
+            Update::Finished(_) => return (drawn, Ok(())),
+            Update::Failed(error) => return (drawn, Err(error.to_string())),
+        }
+    }
+    panic!("a request came to no end");
+}
+
+/// A kernel that fails in flight takes all requests of its context with it, by one sentence each.
+/// The engine is loaded again for those that come after; one that fails at once is not.
+#[test]
+fn a_service_outlives_its_engine() {
+    let turn = turn();
+    let expected = generate(&mut load(cuda()).unwrap()).unwrap();
+    let request = Request {
+        sampling: SamplingParams {
+            seed: 7,
+            ..SamplingParams::default()
+        },
+        max_tokens: Some(24),
+        ignore_eos: true,
+        ..Request::new((1..20).collect())
+    };
+    let engine = load(cuda()).unwrap();
+    let reload = || load(Cuda::open(0).unwrap());
+    let service = Service::restarting(engine, ServiceOptions::default(), reload);
+    let ask = || service.stream(request.clone()).unwrap();
+    assert_eq!(hear(ask()), (expected.clone(), Ok(())));
+
+    turn.emulator.fail_next(Fault::Trap);
+    let tickets = [ask(), ask(), ask()];
+    let ends: Vec<_> = tickets.into_iter().map(hear).collect();
+    assert!(
+        ends.iter().any(|end| end.1.is_err()),
+        "the fault did not strike"
+    );
+    for (drawn, end) in ends {
+        match end {
+            Ok(()) => assert_eq!(drawn, expected),
+            Err(error) => assert_sentence(&error, &["a kernel failed on the GPU"]),
+        }
+    }
+    // Whoever asks now waits for the new engine, and gets the same.
+    assert_eq!(hear(ask()), (expected.clone(), Ok(())));
+    assert!(service.wait_idle(std::time::Duration::from_secs(60)));
+    assert_eq!(
+        (service.health(), service.metrics().restarts),
+        (Health::Ready, 1)
+    );
+    drop(service);
+
+    let service = Service::restarting(load(cuda()).unwrap(), ServiceOptions::default(), || {
+        load(Cuda::open(0).unwrap())
+    });
+    turn.emulator.fail_next(Fault::Trap);
+    let error = hear(service.stream(request.clone()).unwrap())
+        .1
+        .unwrap_err();
+    assert_sentence(&error, &["a kernel failed on the GPU"]);
+    while !matches!(service.health(), Health::Failed(_)) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(matches!(service.stream(request), Err(Refusal::Failed(_))));
 }

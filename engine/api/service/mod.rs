@@ -80,11 +80,14 @@ pub enum Health {
     Ready,
     /// It serves what it has taken, and takes nothing more.
     Draining,
+    /// Its engine has failed and is being loaded again; requests wait.
+    Restarting,
     /// It cannot; why.
     Failed(String),
 }
 
 type Sink = Box<dyn FnMut(Update) -> ControlFlow<()> + Send>;
+type Reload = Box<dyn FnMut() -> Result<Engine, Error> + Send>;
 type Done = Box<dyn FnOnce(Result<Vec<f32>, Error>) + Send>;
 
 /// The last one to go tells the thread.
@@ -118,6 +121,8 @@ struct State {
     is_busy: bool,
     is_draining: bool,
     is_closed: bool,
+    is_restarting: bool,
+    n_restarts: u64,
     failure: Option<String>,
     metrics: Metrics,
 }
@@ -139,8 +144,23 @@ struct Job {
 }
 
 impl Service {
-    /// Starts the thread.
+    /// Starts the thread. Where the device fails, the service does.
     pub fn start(engine: Engine, options: ServiceOptions) -> Self {
+        Self::begin(engine, options, None)
+    }
+
+    /// As [`start`](Self::start); where the device fails, whoever is served hears of it, and
+    /// `reload` makes another engine of the same model for those that wait. Should that one fail
+    /// before it has served anybody, the service does.
+    pub fn restarting(
+        engine: Engine,
+        options: ServiceOptions,
+        reload: impl FnMut() -> Result<Engine, Error> + Send + 'static,
+    ) -> Self {
+        Self::begin(engine, options, Some(Box::new(reload)))
+    }
+
+    fn begin(engine: Engine, options: ServiceOptions, reload: Option<Reload>) -> Self {
         let shared = Arc::new(Shared {
             info: engine.info().clone(),
             options,
@@ -149,7 +169,7 @@ impl Service {
             changed: Condvar::new(),
         });
         let of_thread = shared.clone();
-        std::thread::spawn(move || of_thread.run(engine));
+        std::thread::spawn(move || of_thread.run(engine, reload));
         Self {
             handle: Arc::new(Handle(shared)),
         }
@@ -275,6 +295,7 @@ impl Service {
         match &state.failure {
             Some(failure) => Health::Failed(failure.clone()),
             None if state.is_draining => Health::Draining,
+            None if state.is_restarting => Health::Restarting,
             None => Health::Ready,
         }
     }

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Command, Done, Job, Refusal, RequestId, Shared, State};
-use crate::api::{Engine, Update};
+use super::{Command, Done, Job, Refusal, Reload, RequestId, Shared, State};
+use crate::api::{Engine, Metrics, Update};
 use crate::decode::{Batching, Pooling, Transcript};
 use crate::error::Error;
 use crate::schedule::Id;
@@ -48,25 +48,49 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Serves until nobody can ask any more. Whatever goes wrong is told to whoever waits.
-    pub(super) fn run(&self, mut engine: Engine) {
-        let Err(error) = self.serve(&mut engine) else {
-            return;
-        };
-        let failure = error.to_string();
+    /// Serves until nobody can ask any more. An engine that fails is loaded again where that is
+    /// wanted, unless it has served nothing since it was.
+    pub(super) fn run(&self, mut engine: Engine, mut reload: Option<Reload>) {
+        while let Err(error) = self.serve(&mut engine) {
+            let mut failure = error.to_string();
+            tracing::error!("the engine has failed: {failure}");
+            // Its memory comes back before another one takes as much.
+            drop(engine);
+            let mut state = self.lock();
+            let is_useful = state.metrics.finished > 0;
+            state.n_restarts += 1;
+            state.is_restarting = true;
+            drop(state);
+            let again = reload.as_mut().filter(|_| is_useful).map(|reload| reload());
+            match again {
+                Some(Ok(loaded)) => {
+                    engine = loaded;
+                    self.lock().is_restarting = false;
+                    continue;
+                }
+                Some(Err(error)) => failure += &format!("; and it cannot be loaded again: {error}"),
+                None => {}
+            }
+            return self.give_up(&failure);
+        }
+    }
+
+    /// Tells everybody that nothing will be served any more.
+    fn give_up(&self, failure: &str) {
         let mut state = self.lock();
         state.is_busy = false;
+        state.is_restarting = false;
         state.n_new = 0;
         state.n_open = 0;
-        state.failure = Some(failure.clone());
+        state.failure = Some(failure.to_owned());
         let commands = std::mem::take(&mut state.commands);
         drop(state);
         for command in commands {
             match command {
                 Command::Serve(_, mut job) => {
-                    let _ = (job.sink)(Update::Failed(Error::Failed(failure.clone())));
+                    let _ = (job.sink)(Update::Failed(Error::Failed(failure.to_owned())));
                 }
-                Command::Embed(_, done) => done(Err(Error::Failed(failure.clone()))),
+                Command::Embed(_, done) => done(Err(Error::Failed(failure.to_owned()))),
                 Command::Cancel(_) | Command::CancelAll => {}
             }
         }
@@ -92,6 +116,7 @@ impl Shared {
             let panicked = |_| Err(Error::Failed("the engine has panicked".to_owned()));
             if let Err(error) = catch_unwind(AssertUnwindSafe(turn)).unwrap_or_else(panicked) {
                 desk.batching.fail_all(&error.to_string());
+                self.lock().metrics = desk.batching.metrics();
                 return Err(error);
             }
             for id in gone.borrow_mut().drain(..) {
@@ -105,7 +130,10 @@ impl Shared {
     /// nobody can want anything any more.
     fn next(&self, batching: &Batching<'_>) -> Option<Vec<Command>> {
         let mut state = self.lock();
-        state.metrics = batching.metrics();
+        state.metrics = Metrics {
+            restarts: state.n_restarts,
+            ..batching.metrics()
+        };
         state.is_busy = !batching.is_idle();
         if !state.is_busy {
             self.changed.notify_all();
