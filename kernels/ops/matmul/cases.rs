@@ -161,6 +161,9 @@ fn gates() -> Vec<MatmulCase> {
             });
             cases.push(gated(48, 1024, n_rows));
         }
+        // More columns than a decode block has room for at a time: it packs each slice in two passes,
+        // and again for the tiles of the values.
+        cases.push(gated(48, 5120, 8));
     }
     cases
 }
