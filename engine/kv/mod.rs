@@ -5,6 +5,8 @@
 
 mod cache;
 mod key;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use cache::{Cache, Holding, Match, Tail};
 pub(crate) use key::common;
@@ -106,36 +108,5 @@ impl BlockTable {
 impl Drop for BlockTable {
     fn drop(&mut self) {
         self.truncate(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_are_handed_out_once_and_come_back() {
-        let pool = PagePool::new(4);
-        let (mut a, mut b) = (BlockTable::new(&pool), BlockTable::new(&pool));
-        a.grow(PAGE_TOKENS + 1).unwrap();
-        b.grow(1).unwrap();
-        let mut held = [a.pages(), b.pages()].concat();
-        held.sort_unstable();
-        held.dedup();
-        assert_eq!(held.len(), 3);
-        assert_eq!(pool.n_free(), 1);
-
-        let before = b.pages().to_vec();
-        assert!(matches!(
-            b.grow(4 * PAGE_TOKENS),
-            Err(Error::OutOfPages { n_pages: 4 })
-        ));
-        assert_eq!(b.pages(), before, "a refused request leaves no trace");
-
-        let first = a.pages()[0];
-        a.truncate(PAGE_TOKENS);
-        assert_eq!(a.pages(), [first]);
-        drop((a, b));
-        assert_eq!(pool.n_free(), 4);
     }
 }

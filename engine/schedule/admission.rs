@@ -75,26 +75,18 @@ impl Scheduler {
         sequence.slot = slot;
         sequence.done = cached;
         sequence.holding = self.cache.hold_all(&found);
-        let room = sequence.room_to_begin();
-        match found.tail {
+        let copied = match found.tail {
             Some(tail) if tail.is_takeable => {
                 self.cache.take_over(&mut sequence.holding, tail.page);
-                self.cache.grow(&mut sequence.holding, room);
+                None
             }
-            Some(tail) => {
-                // Not to be evicted before it is copied.
-                self.cache.hold(tail.page);
-                self.pinned.push(tail.page);
-                self.cache.grow(&mut sequence.holding, room);
-                let to = sequence.holding.pages()[found.pages.len()];
-                plan.copies.push(PageCopy {
-                    from: tail.page,
-                    to,
-                });
-            }
-            None => {
-                self.cache.grow(&mut sequence.holding, room);
-            }
+            tail => tail.map(|tail| self.pin(tail.page, plan)),
+        };
+        let room = sequence.room_to_begin();
+        self.cache.grow(&mut sequence.holding, room);
+        if let Some(from) = copied {
+            let to = sequence.holding.pages()[found.pages.len()];
+            plan.copies.push(PageCopy { from, to });
         }
         plan.admitted.push(Admitted {
             id: sequence.id,
@@ -109,6 +101,16 @@ impl Scheduler {
         self.running.push(sequence);
         self.count_hits(self.running.len() - 1, cached);
         true
+    }
+
+    /// The page to copy for what `page` holds, which is not evicted before the next plan. A page
+    /// that is itself to be a copy stands for the one that it is copied from.
+    fn pin(&mut self, page: u32, plan: &Plan) -> u32 {
+        let made = plan.copies.iter().find(|copy| copy.to == page);
+        let from = made.map_or(page, |copy| copy.from);
+        self.cache.hold(from);
+        self.pinned.push(from);
+        from
     }
 
     /// What the cache has of the sequence, be it pages in the index or the page that another one

@@ -91,7 +91,8 @@ pub struct Plan {
     pub preempted: Vec<Id>,
     /// Requests that have got a slot.
     pub admitted: Vec<Admitted>,
-    /// Pages whose content is to be copied in every layer, in order, before the work.
+    /// Pages whose content is to be copied in every layer before the work. None is both read and
+    /// written, so they may be copied in any order.
     pub copies: Vec<PageCopy>,
     /// What the device is to do.
     pub work: Work,

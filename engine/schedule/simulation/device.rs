@@ -83,9 +83,15 @@ impl Device {
         }
     }
 
-    pub(super) fn copy(&mut self, copy: PageCopy) {
-        assert_ne!(copy.from, copy.to);
-        self.pages[copy.to as usize] = self.pages[copy.from as usize];
+    /// Copies pages, the last first: the order is not to matter.
+    pub(super) fn copy(&mut self, copies: &[PageCopy]) {
+        for copy in copies.iter().rev() {
+            assert!(
+                copies.iter().all(|other| other.from != copy.to),
+                "a copy of a copy"
+            );
+            self.pages[copy.to as usize] = self.pages[copy.from as usize];
+        }
     }
 
     /// Checks that the places before `at` hold the text whose hashes are `expected`.

@@ -222,9 +222,7 @@ impl<'a> Server<'a> {
         self.tick += 1;
         self.coverage.plans += 1;
         self.check_plan(&plan);
-        for &copy in &plan.copies {
-            self.device.copy(copy);
-        }
+        self.device.copy(&plan.copies);
         self.check_places();
         if self.random.chance(16) {
             self.audit();
