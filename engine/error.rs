@@ -49,12 +49,6 @@ pub enum Error {
         /// Positions there are.
         n_ctx: usize,
     },
-    /// Every page of the KV cache is held by a sequence.
-    #[error("all {n_pages} pages of the KV cache are in use")]
-    OutOfPages {
-        /// Pages of the whole cache.
-        n_pages: usize,
-    },
 }
 
 impl Error {

@@ -2,13 +2,14 @@
 //!
 //! [`Engine::load`] puts a model on a [`onward_kernels::Backend`]; [`Engine::generate`] serves a
 //! [`Request`] and tells of each [`Event`]. The rooms: [`formats`] reads files, [`model`] knows
-//! what a model is, [`kv`] hands out cache pages, `decode` turns logits into text.
+//! what a model is, [`schedule`] decides who is served when, `kv` knows what the pages of the cache
+//! hold, `decode` turns logits into text.
 
 pub mod api;
 mod decode;
 mod error;
 pub mod formats;
-pub mod kv;
+mod kv;
 pub mod model;
 mod sample;
 pub mod schedule;

@@ -14,7 +14,6 @@ use super::request::{Completion, Event, Request};
 use super::service::Update;
 use crate::decode::{Batching, Pooling, Transcript};
 use crate::error::{Error, Result};
-use crate::kv::PagePool;
 use crate::model::{ModelConfig, Runner};
 use crate::schedule::Scheduler;
 
@@ -26,7 +25,6 @@ pub struct Engine {
     pub(super) runner: Box<dyn Runner>,
     pub(super) info: Arc<ModelInfo>,
     pub(super) scheduler: Scheduler,
-    pub(super) pool: PagePool,
     pub(super) memory: MemoryPlan,
 }
 
@@ -73,13 +71,8 @@ impl Engine {
 
     /// Forgets what was computed for earlier requests.
     pub fn forget(&mut self) {
-        let limits = *self.scheduler.limits();
-        // Its pages get back to the pool before another one takes them.
-        drop(std::mem::replace(
-            &mut self.scheduler,
-            Scheduler::new(limits, &PagePool::new(1)),
-        ));
-        self.scheduler = Scheduler::new(limits, &self.pool);
+        let n_pages = self.scheduler.counters().pages;
+        self.scheduler = Scheduler::new(*self.scheduler.limits(), n_pages);
     }
 
     /// Serves one request. The listener hears of every event and breaks to interrupt.

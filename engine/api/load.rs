@@ -11,7 +11,6 @@ use super::info::ModelInfo;
 use super::memory;
 use crate::error::{Error, Result};
 use crate::formats::ModelFile;
-use crate::kv::PagePool;
 use crate::model::{Loader, Model, ModelConfig, Room, Runner, vocabulary};
 use crate::schedule::{Limits, Scheduler};
 
@@ -118,11 +117,10 @@ impl Engine {
         // What is on its way is there once, before what loading needs is given back.
         backend.reserve(&shape)?;
         let model = Model::new(backend, config.clone(), weights, &room)?;
-        // The last page is the decoder's.
-        let pool = PagePool::new(room.kv.n_pages - 1);
+        let limits = limits(options, &room, model.run_ahead());
         Ok(Engine {
-            scheduler: Scheduler::new(limits(options, &room, model.run_ahead()), &pool),
-            pool,
+            // The last page is the decoder's.
+            scheduler: Scheduler::new(limits, room.kv.n_pages - 1),
             memory,
             runner: Box::new(model),
             info: Arc::new(ModelInfo {

@@ -13,16 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onward_kernels::PAGE_TOKENS;
 
-use super::PagePool;
 use super::key::Key;
 
 /// The pages of a cache and what is known of their content.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    pool: PagePool,
     pages: Vec<Page>,
-    /// The pages that came from the pool.
-    all: Vec<u32>,
     free: Vec<u32>,
     index: BTreeMap<Key, u32>,
     /// Pages that are cached and have no children, by when they were last used.
@@ -75,8 +71,8 @@ pub(crate) struct Tail {
     pub(crate) page: u32,
     /// How many.
     pub(crate) n: usize,
-    /// Whether nothing is lost if the page goes to whoever wants it: nobody holds it, and what is
-    /// known of it is wanted.
+    /// Whether nothing is lost if the page goes to whoever wants it: it is neither full nor to be
+    /// copied, so that nobody holds it, and all that is known of it is wanted.
     pub(crate) is_takeable: bool,
 }
 
@@ -109,14 +105,11 @@ impl Match {
 }
 
 impl Cache {
-    /// Takes all pages that are free in `pool`; they return to it on drop.
-    pub(crate) fn new(pool: &PagePool) -> Self {
-        let free = pool.take_all();
+    /// So many free pages.
+    pub(crate) fn new(n_pages: usize) -> Self {
         Self {
-            pages: (0..pool.n_pages()).map(|_| Page::default()).collect(),
-            pool: pool.clone(),
-            all: free.clone(),
-            free,
+            pages: (0..n_pages).map(|_| Page::default()).collect(),
+            free: (0..n_pages as u32).rev().collect(),
             index: BTreeMap::new(),
             evictable: BTreeSet::new(),
             n_cached: 0,
@@ -128,7 +121,7 @@ impl Cache {
 
     /// Pages in all.
     pub(crate) fn n_pages(&self) -> usize {
-        self.all.len()
+        self.pages.len()
     }
 
     /// Pages that nobody holds and of which nothing is known.
@@ -384,12 +377,6 @@ impl Cache {
         if of_parent.n_children == 0 && *holders == 0 {
             self.evictable.insert((of_parent.last_used, parent));
         }
-    }
-}
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        self.pool.give_back(std::mem::take(&mut self.all));
     }
 }
 

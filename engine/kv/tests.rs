@@ -2,34 +2,7 @@
 
 use onward_kernels::PAGE_TOKENS;
 
-use super::{BlockTable, Cache, Holding, PagePool};
-use crate::error::Error;
-
-#[test]
-fn pages_are_handed_out_once_and_come_back() {
-    let pool = PagePool::new(4);
-    let (mut a, mut b) = (BlockTable::new(&pool), BlockTable::new(&pool));
-    a.grow(PAGE_TOKENS + 1).unwrap();
-    b.grow(1).unwrap();
-    let mut held = [a.pages(), b.pages()].concat();
-    held.sort_unstable();
-    held.dedup();
-    assert_eq!(held.len(), 3);
-    assert_eq!(pool.n_free(), 1);
-
-    let before = b.pages().to_vec();
-    assert!(matches!(
-        b.grow(4 * PAGE_TOKENS),
-        Err(Error::OutOfPages { n_pages: 4 })
-    ));
-    assert_eq!(b.pages(), before, "a refused request leaves no trace");
-
-    let first = a.pages()[0];
-    a.truncate(PAGE_TOKENS);
-    assert_eq!(a.pages(), [first]);
-    drop((a, b));
-    assert_eq!(pool.n_free(), 4);
-}
+use super::{Cache, Holding};
 
 /// A text of full pages that has nothing in common with another one.
 fn text(name: u32, n_pages: usize) -> Vec<u32> {
@@ -49,7 +22,7 @@ fn visit(cache: &mut Cache, text: &[u32]) -> usize {
 
 #[test]
 fn what_was_used_last_is_kept_longest() {
-    let mut cache = Cache::new(&PagePool::new(6));
+    let mut cache = Cache::new(6);
     let [a, b, c, d] = [1, 2, 3, 4].map(|name| text(name, 2));
     for text in [&a, &b, &c] {
         assert_eq!(visit(&mut cache, text), 0);
@@ -68,7 +41,7 @@ fn what_was_used_last_is_kept_longest() {
 
 #[test]
 fn texts_meet_in_the_middle_of_a_page() {
-    let mut cache = Cache::new(&PagePool::new(8));
+    let mut cache = Cache::new(8);
     let a = text(1, 2);
     visit(&mut cache, &a[..PAGE_TOKENS + 20]);
     let mut fork = a[..PAGE_TOKENS + 9].to_vec();
@@ -90,15 +63,12 @@ fn texts_meet_in_the_middle_of_a_page() {
 }
 
 #[test]
-fn pages_return_to_their_pool() {
-    let pool = PagePool::new(4);
-    let mut cache = Cache::new(&pool);
-    assert_eq!((pool.n_free(), cache.n_pages()), (0, 4));
+fn who_gets_too_few_pages_gets_none() {
+    let mut cache = Cache::new(4);
     visit(&mut cache, &text(1, 3));
     let mut holding = Holding::default();
     assert!(cache.grow(&mut holding, 2 * PAGE_TOKENS));
     assert!(!cache.grow(&mut holding, 5 * PAGE_TOKENS), "there are four");
-    assert_eq!(holding.pages().len(), 2);
-    drop(cache);
-    assert_eq!(pool.n_free(), 4);
+    assert_eq!((holding.pages().len(), cache.available()), (2, 2));
+    cache.audit(holding.pages().iter());
 }

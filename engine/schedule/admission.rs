@@ -80,8 +80,13 @@ impl Scheduler {
                 self.cache.take_over(&mut sequence.holding, tail.page);
                 None
             }
-            tail => tail.map(|tail| self.pin(tail.page, plan)),
+            tail => tail.map(|tail| tail.page),
         };
+        if let Some(from) = copied {
+            // Not to be evicted before it is copied.
+            self.cache.hold(from);
+            self.pinned.push(from);
+        }
         let room = sequence.room_to_begin();
         self.cache.grow(&mut sequence.holding, room);
         if let Some(from) = copied {
@@ -101,16 +106,6 @@ impl Scheduler {
         self.running.push(sequence);
         self.count_hits(self.running.len() - 1, cached);
         true
-    }
-
-    /// The page to copy for what `page` holds, which is not evicted before the next plan. A page
-    /// that is itself to be a copy stands for the one that it is copied from.
-    fn pin(&mut self, page: u32, plan: &Plan) -> u32 {
-        let made = plan.copies.iter().find(|copy| copy.to == page);
-        let from = made.map_or(page, |copy| copy.from);
-        self.cache.hold(from);
-        self.pinned.push(from);
-        from
     }
 
     /// What the cache has of the sequence, be it pages in the index or the page that another one

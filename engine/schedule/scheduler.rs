@@ -7,7 +7,7 @@ use onward_kernels::PAGE_TOKENS;
 
 use super::sequence::Sequence;
 use super::types::{Arrival, Counters, Expired, Id, Limits, Plan, Refused, Work};
-use crate::kv::{Cache, PagePool};
+use crate::kv::Cache;
 
 /// Departures that the estimate of the next one remembers.
 const REMEMBERED: u32 = 16;
@@ -47,10 +47,9 @@ struct Departures {
 }
 
 impl Scheduler {
-    /// A scheduler of no requests, with all pages that are free in `pool`, which get back to it on
-    /// drop. Limits that are zero count as one.
-    pub fn new(limits: Limits, pool: &PagePool) -> Self {
-        let cache = Cache::new(pool);
+    /// A scheduler of no requests, for a cache of `n_pages` pages. Limits that are zero count as one.
+    pub fn new(limits: Limits, n_pages: usize) -> Self {
+        let cache = Cache::new(n_pages);
         let max_rows = limits.max_rows.max(1);
         let limits = Limits {
             // In a pass, every sequence has a row.
@@ -139,11 +138,7 @@ impl Scheduler {
         self.make_room(&mut plan);
         self.admit(&mut plan);
         self.adopt();
-        plan.work = if self
-            .running
-            .iter()
-            .any(|it| it.is_reading() || it.needs_pass())
-        {
+        plan.work = if self.running.iter().any(Sequence::needs_pass) {
             self.has_rows = false;
             self.pass()
         } else if self.running.iter().any(Sequence::writes) {

@@ -93,17 +93,17 @@ impl Sequence {
         (self.tokens.len() - 1).min(self.compute_from)
     }
 
-    /// Whether tokens are to be run in passes before it can go on by steps.
+    /// Whether tokens are to be run before it can draw.
     pub(super) fn is_reading(&self) -> bool {
         !self.is_writing && self.done < self.tokens.len()
     }
 
-    /// Whether only passes can run it, now that it writes.
+    /// Whether only a pass brings it on.
     pub(super) fn needs_pass(&self) -> bool {
-        self.by_pass && self.writes()
+        self.is_reading() || (self.by_pass && self.writes())
     }
 
-    /// Whether steps can run it.
+    /// Whether it has drawn a token that is to be run.
     pub(super) fn writes(&self) -> bool {
         self.is_writing && self.n_left() > 0
     }

@@ -7,7 +7,7 @@ use onward_kernels::PAGE_TOKENS;
 use super::device::{Device, STOP, chain, hashes};
 use super::random::Random;
 use super::trace::{Trace, Visit};
-use crate::kv::{PagePool, common};
+use crate::kv::common;
 use crate::schedule::{Id, Piece, Refused, Row, Scheduler, Work};
 
 /// A request that was taken and is not gone.
@@ -101,11 +101,9 @@ impl Client<'_> {
 }
 
 pub(super) struct Server<'a> {
-    trace: &'a Trace,
     pub(super) random: Random,
     pub(super) scheduler: Scheduler,
     pub(super) device: Device,
-    pool: PagePool,
     /// Plans so far; also the time in milliseconds.
     pub(super) tick: u64,
     pub(super) clients: Vec<Client<'a>>,
@@ -116,14 +114,11 @@ pub(super) struct Server<'a> {
 
 /// Serves a whole trace.
 pub(super) fn serve(trace: &Trace, random: Random) -> Coverage {
-    let pool = PagePool::new(trace.n_pages);
-    let scheduler = Scheduler::new(trace.limits, &pool);
+    let scheduler = Scheduler::new(trace.limits, trace.n_pages);
     let mut server = Server {
-        trace,
         random,
         device: Device::new(trace.n_pages, trace.limits.n_slots),
         scheduler,
-        pool,
         tick: 0,
         clients: Vec::new(),
         texts: Vec::new(),
@@ -393,8 +388,6 @@ impl<'a> Server<'a> {
         );
         self.coverage.evictions = counters.evictions;
         self.coverage.hit_tokens = counters.hit_tokens;
-        drop(self.scheduler);
-        assert_eq!(self.pool.n_free(), self.trace.n_pages);
         self.coverage
     }
 

@@ -77,6 +77,7 @@ impl Trace {
         if random.chance(8) {
             arrival.compute_from = random.below(arrival.prompt.len());
         }
+        arrival.by_pass = random.chance(12);
         let patience = |random: &mut Random| Some(Duration::from_millis(random.below(60) as u64));
         if random.chance(8) {
             arrival.queue_timeout = patience(random);
