@@ -12,7 +12,7 @@ use onward_engine::{
 use onward_kernels::ops::sample::SamplingParams;
 use onward_kernels::{Cpu, Reference};
 use onward_tests::device::TestDevice;
-use onward_tests::{GEMMA, golden, load, log_softmax, model_path};
+use onward_tests::{GEMMA, golden, golden_json, load, log_softmax, model_path};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -394,6 +394,24 @@ fn the_prompt_is_rated_like_a_text() {
             assert!((logprob - expected).abs() < 1e-5);
         }
     }
+}
+
+/// What `golden/families/llama/embedding.json` holds.
+#[derive(serde::Deserialize)]
+struct GoldenVector {
+    ids: Vec<u32>,
+    vector: Vec<f32>,
+}
+
+#[test]
+fn a_vector_is_the_direction_of_the_mean_hidden_state() {
+    let golden: GoldenVector = golden_json("families/llama/embedding.json");
+    let path = onward_tests::golden("families").join("llama");
+    let vector = load(&path, Reference::new(), &options()).embed(&golden.ids);
+    for (value, expected) in vector.unwrap().iter().zip(&golden.vector) {
+        assert!((value - expected).abs() < 1e-5, "{value} {expected}");
+    }
+    assert_eq!(golden.vector.len(), 64);
 }
 
 #[test]
