@@ -11,19 +11,24 @@ enum {
     ROPE_APPEND_THREADS = 32 * ROPE_APPEND_HEADS
 };
 
-typedef struct RopeAppendParams {
-    float *qkv;               /* [n_rows, (n_heads + 2 n_kv_heads) · head_dim] */
+/* How heads of queries and keys are normalised and turned. */
+typedef struct RopeNorm {
     const float *q_norm;      /* [head_dim]; null: queries are not normalised */
     const float *k_norm;      /* [head_dim]; null: keys are not normalised */
     const float *frequencies; /* [n_pairs] */
+    unsigned n_pairs;         /* pairs of a head that turn, at most head_dim / 2 */
+    unsigned adjacent;        /* not 0: elements 2j and 2j + 1 pair up, else j and j + n_pairs */
+    float epsilon;
+    float attention_factor;
+} RopeNorm;
+
+typedef struct RopeAppendParams {
+    float *qkv; /* [n_rows, (n_heads + 2 n_kv_heads) · head_dim] */
+    RopeNorm rope;
     BatchArrays batch;
     KvLayer kv;
     unsigned n_heads;
     unsigned n_kv_heads;
-    unsigned n_pairs;  /* pairs of a head that turn, at most head_dim / 2 */
-    unsigned adjacent; /* not 0: elements 2j and 2j + 1 pair up, else j and j + n_pairs */
-    float epsilon;
-    float attention_factor;
 } RopeAppendParams;
 
 #endif
