@@ -14,6 +14,7 @@ use crate::decode::{DecodeShape, Decoder};
 use crate::error::{Error, Result};
 use crate::memory::{MemoryPlan, ModelShape};
 use crate::ops::{
+    attend::{self, Attend},
     attention::Attention,
     embed::Embed,
     gated::Gated,
@@ -392,6 +393,10 @@ pub trait Backend: Send + Sync + 'static {
     fn rope_append(&self, op: RopeAppend<'_, Self>) -> Result<()>;
     /// Causal attention of each row over its sequence's pages.
     fn attention(&self, op: Attention<'_, Self>) -> Result<()>;
+    /// [`rope_append`](Self::rope_append), then [`attention`](Self::attention), with their bits.
+    fn attend(&self, op: Attend<'_, Self>) -> Result<()> {
+        attend::in_turn(self, op)
+    }
     /// `activation(gate) * up`.
     fn gated(&self, op: Gated<'_, Self>) -> Result<()>;
     /// Chooses the experts of each row.

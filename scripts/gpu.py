@@ -52,7 +52,7 @@ def sections(args, programs):
     ours = [programs / "onward-gpu", "--device", args.device, *(["--quick"] if quick else [])]
     python = [sys.executable, HERE / "gpu_compare.py", "--programs", programs, "--device", args.device]
     python += ["--quick"] if quick else []
-    operations = ["agrees::rms_norm"] if quick else ["agrees::", "has_the_same_bits_in_any_company"]
+    operations = ["agrees::rms_norm"] if quick else ["agrees::", "has_the_same_bits_in_any_company", "has_the_bits_of"]
     engine = ["breaking_off"] if quick else ["bits::", "breaking_off"]
     yield Section("conformance", "each wrapper of an instruction against the instruction set",
                   [programs / "conformance", "every_wrapper_does"], 120, True, test_env)

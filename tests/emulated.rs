@@ -8,11 +8,14 @@
 use std::process::Command;
 
 use onward_emulator::{Build, SCHEDULES, sanitised};
-use onward_kernels::cuda::Cuda;
+use onward_kernels::cuda::{Cuda, KvType};
+use onward_kernels::ops::attend;
+use onward_kernels::ops::attend::cases::AttendCase;
 use onward_kernels::ops::gated::{Activation, Gated};
 use onward_kernels::ops::matmul::cases::MatmulCase;
 use onward_kernels::ops::moe_matmul::Input;
 use onward_kernels::ops::moe_matmul::cases::{Load, MoeMatmulCase};
+use onward_kernels::ops::registry::Prepared;
 use onward_kernels::{Backend, Format};
 use onward_tests::agreement::{
     assert_agrees, assert_rows_stand_alone, first_difference, ops, reference_outputs, run,
@@ -55,6 +58,7 @@ operations!(
     matmul,
     rope_append,
     attention,
+    attend,
     gated,
     logits,
     sample,
@@ -174,6 +178,77 @@ fn gate_apart(cuda: &Cuda, products: &MatmulCase, activation: Activation) -> Vec
     cuda.download(&out, 0..n_rows * width, &mut outputs)
         .unwrap();
     outputs
+}
+
+/// What a case of `attend` leaves, in one operation or in two: outputs, and the bytes of all pages
+/// with those from before.
+fn attended(cuda: &Cuda, case: &AttendCase, at_once: bool) -> (Vec<f32>, [Vec<u8>; 2]) {
+    let mut arguments = case.arguments(cuda).unwrap();
+    let before = arguments.kv().download(cuda).unwrap();
+    let mut op = arguments.op();
+    match at_once {
+        true => cuda.attend(op).unwrap(),
+        false => {
+            cuda.rope_append(op.rope_append()).unwrap();
+            cuda.attention(op.attention()).unwrap();
+        }
+    }
+    let after = arguments.kv().download(cuda).unwrap();
+    (arguments.outputs(cuda).unwrap(), [before, after])
+}
+
+/// Outputs and pages, in every byte that either way changed: what neither did is unknown on a GPU.
+fn assert_attends_as_in_turn(cuda: &Cuda, case: &AttendCase, what: &str) {
+    let (outputs, pages) = attended(cuda, case, true);
+    let (expected, expected_pages) = attended(cuda, case, false);
+    let difference = first_difference(&outputs, &expected);
+    assert_eq!(difference, None, "{what}, {case:?}");
+    let mut n_changed = 0;
+    for i in 0..pages[0].len() {
+        let is_changed = |[before, after]: &[Vec<u8>; 2]| before[i] != after[i];
+        if is_changed(&pages) || is_changed(&expected_pages) {
+            n_changed += 1;
+            assert_eq!(
+                pages[1][i], expected_pages[1][i],
+                "{what}, {case:?}: byte {i} of the pages"
+            );
+        }
+    }
+    assert!(n_changed > 0, "{what}, {case:?} stores nothing");
+}
+
+#[test]
+fn attend_has_the_bits_of_its_two_operations() {
+    let device = TestDevice::install();
+    for kv_type in [KvType::Bf16, KvType::Int8] {
+        let cuda = device.open().with_kv(kv_type);
+        for (index, case) in attend::cases::all().iter().enumerate() {
+            device.set_schedule(index);
+            assert_attends_as_in_turn(&cuda, case, &format!("{kv_type:?}"));
+        }
+    }
+}
+
+/// Steps of 1 to 64 sequences, whose rows are those of the largest.
+#[test]
+fn attend_has_the_bits_of_its_two_operations_for_every_batch() {
+    let cuda = TestDevice::install().open();
+    let cases = attend::cases::all();
+    let large = cases
+        .iter()
+        .find(|case| case.sequences.len() == 64)
+        .unwrap();
+    let whole = run("attend", large, &cuda);
+    for n_rows in [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 32, 33, 63, 64] {
+        let case = AttendCase {
+            sequences: large.sequences[..n_rows].to_vec(),
+            ..large.clone()
+        };
+        assert_attends_as_in_turn(&cuda, &case, "a step");
+        let outputs = run("attend", &case, &cuda);
+        assert_eq!(outputs.len(), whole.len() / 64 * n_rows);
+        assert_eq!(first_difference(&outputs, &whole), None, "{n_rows} rows");
+    }
 }
 
 #[test]

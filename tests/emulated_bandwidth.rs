@@ -8,6 +8,7 @@
 use onward_emulator::{Build, Copies, Emulator, LaunchCounters, Order};
 use onward_kernels::Format;
 use onward_kernels::cuda::Cuda;
+use onward_kernels::ops::attend::cases::AttendCase;
 use onward_kernels::ops::attention::Mask;
 use onward_kernels::ops::attention::cases::AttentionCase;
 use onward_kernels::ops::embed::cases::EmbedCase;
@@ -193,6 +194,68 @@ fn attention_reads_each_key_and_value_once() {
         let kv_width = case.heads.n_kv_heads * case.heads.head_dim;
         2 * 2 * cached * kv_width + 2 * 4 * case.sequences.len() * width
     });
+}
+
+/// Where a launch stores the new positions as well, it moves no more than their rows of the product
+/// and of the cache.
+#[test]
+fn attend_reads_each_key_and_value_once() {
+    let case = |(n_heads, n_kv_heads, head_dim), cached, mask, pairs| AttendCase {
+        heads: Heads {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+        },
+        norm: true,
+        rotation: Some(Rotation {
+            n_pairs: head_dim / 2,
+            pairs,
+            attention_factor: 1.0,
+        }),
+        sequences: vec![Sequence { cached, new: 1 }; 2],
+        soft_cap: None,
+        mask,
+    };
+    let (halves, adjacent) = (RopePairs::Halves, RopePairs::Adjacent);
+    let cases = [
+        case((8, 2, 128), 2047, Mask::Causal, halves),
+        case((4, 4, 64), 2047, Mask::Causal, adjacent),
+        case((4, 1, 256), 1900, Mask::Causal, halves),
+        case((6, 6, 80), 2000, Mask::Causal, adjacent),
+        case((6, 2, 96), 2040, Mask::Causal, halves),
+        case((8, 2, 128), 2047, Mask::Window(1024), halves),
+    ];
+    let (emulator, cuda) = device();
+    let mut failures = Vec::new();
+    for case in cases {
+        println!("{case:?}");
+        let mut launches = launches(&emulator, &cuda, &case);
+        // The others look at what was stored.
+        launches.truncate(1);
+        let seen = |s: &Sequence| match case.mask {
+            Mask::Window(n) => n,
+            _ => s.cached + 1,
+        };
+        // Keys and values of 16 bits, the new ones written and not read; the product's row and
+        // outputs of 32; the norms' weights.
+        let positions: usize = case.sequences.iter().map(seen).sum();
+        let (q_width, kv_width) = (
+            case.heads.n_heads * case.heads.head_dim,
+            case.heads.n_kv_heads * case.heads.head_dim,
+        );
+        let row = 4 * (q_width + 2 * kv_width) + 4 * q_width;
+        let bytes = 2 * 2 * positions * kv_width + case.sequences.len() * row;
+        for fault in faults(&emulator, &launches, bytes) {
+            failures.push(format!("{case:?}: {fault}"));
+        }
+        let shared = launches[0].totals.shared;
+        let banks = shared.least_wavefronts as f64 / shared.wavefronts as f64;
+        println!("  {:.1} % without bank conflicts", 100.0 * banks);
+        if banks < COALESCED {
+            failures.push(format!("{case:?}: {banks:.2} without bank conflicts"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]

@@ -105,7 +105,11 @@ fn a_kernel_that_includes_all_parameters_is_refused() {
 fn no_operation_is_compiled_again_for_another_ones_header() {
     let kernels = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels"));
     for (source, folders) in [
-        ("attention/attention_decode", &["attention"][..]),
+        // It prepares its queries and new keys as rope_append does.
+        (
+            "attention/attention_decode",
+            &["attention", "rope_append"][..],
+        ),
         ("gated/gated", &["gated"]),
         // Its gates are activations.
         ("matmul/matmul_nibbles", &["matmul", "gated"]),

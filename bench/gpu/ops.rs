@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 use onward_kernels::cuda::Cuda;
+use onward_kernels::ops::attend::cases::AttendCase;
 use onward_kernels::ops::attention::{Mask, cases::AttentionCase};
 use onward_kernels::ops::embed::cases::EmbedCase;
 use onward_kernels::ops::gated::{Activation, cases::GatedCase};
@@ -138,6 +139,11 @@ fn cases(bench: &Bench) -> Vec<(&'static str, Box<dyn Case<Cuda>>)> {
         n_kv_heads: s.n_kv_heads,
         head_dim: s.head_dim,
     };
+    let rotation = Rotation {
+        n_pairs: s.head_dim / 2,
+        pairs: RopePairs::Adjacent,
+        attention_factor: 1.0,
+    };
     let n_experts = bench.pick(16, 4);
     let mut cases: Vec<(&'static str, Box<dyn Case<Cuda>>)> = Vec::new();
     for &n_rows in bench.pick(&[1, 64, 2048][..], &[1, 9]) {
@@ -167,11 +173,6 @@ fn cases(bench: &Bench) -> Vec<(&'static str, Box<dyn Case<Cuda>>)> {
                 activation: Activation::Silu,
             }),
         ));
-        let rotation = Rotation {
-            n_pairs: s.head_dim / 2,
-            pairs: RopePairs::Adjacent,
-            attention_factor: 1.0,
-        };
         cases.push((
             "rope_append",
             Box::new(RopeAppendCase {
@@ -242,6 +243,17 @@ fn cases(bench: &Bench) -> Vec<(&'static str, Box<dyn Case<Cuda>>)> {
                 soft_cap: None,
                 mask: Mask::Causal,
                 n_shown: n_sequences * new,
+            }),
+        ));
+        cases.push((
+            "attend",
+            Box::new(AttendCase {
+                heads,
+                norm: false,
+                rotation: Some(rotation),
+                sequences: vec![Sequence { cached, new }; n_sequences],
+                soft_cap: None,
+                mask: Mask::Causal,
             }),
         ));
     }

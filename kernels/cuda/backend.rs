@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::memory::{MemoryPlan, ModelShape};
 use crate::ops::moe_route::cuda::Routes;
 use crate::ops::{
+    attend::{self, Attend},
     attention::{self, Attention},
     check_download,
     embed::{self, Embed},
@@ -282,6 +283,11 @@ impl Backend for Cuda {
     fn attention(&self, op: Attention<'_, Self>) -> Result<()> {
         op.check()?;
         attention::cuda::run(self, op)
+    }
+
+    fn attend(&self, mut op: Attend<'_, Self>) -> Result<()> {
+        op.check()?;
+        attend::cuda::run(self, op)
     }
 
     fn gated(&self, op: Gated<'_, Self>) -> Result<()> {

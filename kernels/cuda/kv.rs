@@ -2,6 +2,7 @@
 
 use cudarc::driver::{DeviceRepr, result, sys};
 
+use super::Cuda;
 use super::abi::{KV_MAX_WIDTH, KvLayer};
 use super::array::{DeviceArray, failed};
 use super::device::Device;
@@ -152,6 +153,17 @@ impl KvCache {
             result::memcpy_dtod_async(page(to), page(from), self.page_bytes, stream)
         }
         .map_err(|error| failed("copy a page of the KV cache", error))
+    }
+
+    /// Copies all pages to the host, as `device/kv.cuh` tells of them; what was not stored is of
+    /// no meaning.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn download(&self, cuda: &Cuda) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.memory.len()];
+        self.memory.read(&cuda.device, 0, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// How keys and values are stored.

@@ -20,7 +20,8 @@ use crate::quant::Format;
 
 /// Allowed for each launch of a recorded step.
 const NODE_BYTES: usize = 4 << 10;
-/// Launches of a layer, and those of a step beside its layers, at most.
+/// Launches of a layer, and those of a step beside its layers, at most: a layer has five, and more
+/// where it has post-norms or stacks of several formats.
 const LAYER_LAUNCHES: usize = 16;
 /// Allowed for what the driver's allocator rounds up: it takes memory in pieces of 2 MiB.
 const ROUNDED_BYTES: usize = 32 << 20;

@@ -246,6 +246,11 @@ impl Queue {
         self.batch.reserve(device, n_words)
     }
 
+    /// Whether batches are a decoder's.
+    pub(crate) fn holds_batch(&self) -> bool {
+        self.held_batch.is_some()
+    }
+
     /// Answers every batch by `arrays`, of the same numbers of rows and spans; by what it holds
     /// for none.
     pub(crate) fn hold_batch(&mut self, arrays: Option<BatchArrays>) {

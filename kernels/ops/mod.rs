@@ -4,6 +4,7 @@
 //! Every backend calls the argument struct's `check` first. Arrays may be longer than their
 //! shape says (buffers are made once for the longest batch); what lies beyond stays untouched.
 
+pub mod attend;
 pub mod attention;
 pub(crate) mod batch;
 pub mod embed;

@@ -1,5 +1,6 @@
 // attention of spans of few rows: a block for each split of the context; the last one of a group to
-// be done merges its splits. Formula in mod.rs, the arithmetic in tile.cuh.
+// be done merges its splits. Where all spans have one row it may do rope_append's work as well
+// (`appends`): prepare.cuh. Formula in mod.rs, the arithmetic in tile.cuh.
 //
 // A block has all lines of a key head and a span, so what is cached is read once: up to 16 lines
 // in the narrow kernels, 32 or 64 in the wide ones, more in further blocks. The grid follows
@@ -11,7 +12,7 @@
 // Scratch: merge.cuh.
 
 #include "ops/attention/merge.cuh"
-#include "ops/attention/ring.cuh"
+#include "ops/attention/prepare.cuh"
 
 // The output where one split is seen: the fold of one state is that state.
 template <class S>
@@ -44,14 +45,22 @@ DEVICE void decode(const AttentionParams &params) {
     }
     const Memory<S> memory;
     const Place<S> place;
-    Ring<S> ring(params, lines, memory, seen, first_page, end_page);
-    stage_queries<S>(params, lines, memory.base);
+    // What is stored already; a new position is not.
+    const Positions known = {seen.first, params.appends != 0 ? span.position : seen.end};
+    Ring<S> ring(params, lines, memory, known, first_page, end_page);
+    NewPosition<S> fresh(params, span, end_page);
+    prepare<S>(params, lines, memory, fresh);
     State<S> state;
     state.clear();
     look<S>(params, lines, place, state);
 #pragma unroll 1
     for (unsigned page = first_page; page < end_page; ++page) {
-        absorb<S>(params, place, memory, ring.next(), page, state);
+        unsigned char *stage = ring.next();
+        if (fresh.is_in(page)) {
+            fresh.store(stage);
+            __syncthreads();
+        }
+        absorb<S>(params, place, memory, stage, page, state);
     }
     const unsigned n_splits = (seen.end - 1) / SPLIT_TOKENS - seen.first / SPLIT_TOKENS + 1;
     if (n_splits == 1) {
@@ -64,6 +73,9 @@ DEVICE void decode(const AttentionParams &params) {
     }
 }
 
+// As many blocks to a multiprocessor as their shared memory lets a Hopper have, so 128 registers where
+// heads are no wider than 128.
+//
 // Grid: (splits of the longest block table, n_kv_heads · line_tiles, spans). Block: all threads
 // of the shape.
 #define DECODE(NAME, WIDTH, LINE_WARPS, COLUMN_WARPS, EIGHT_BIT, MIN_BLOCKS)                                 \
@@ -72,10 +84,12 @@ DEVICE void decode(const AttentionParams &params) {
     }
 
 #define DECODE_WIDTH(WIDTH, WIDE_LINE_WARPS, WIDE_COLUMN_WARPS)                                              \
-    DECODE(attention_decode_##WIDTH##_bf16, WIDTH, 1, 4, false, 3)                                           \
-    DECODE(attention_decode_##WIDTH##_int8, WIDTH, 1, 4, true, 3)                                            \
-    DECODE(attention_decode_##WIDTH##_bf16_wide, WIDTH, WIDE_LINE_WARPS, WIDE_COLUMN_WARPS, false, 1)        \
-    DECODE(attention_decode_##WIDTH##_int8_wide, WIDTH, WIDE_LINE_WARPS, WIDE_COLUMN_WARPS, true, 1)
+    DECODE(attention_decode_##WIDTH##_bf16, WIDTH, 1, 4, false, (WIDTH <= 128 ? 4 : 3))                      \
+    DECODE(attention_decode_##WIDTH##_int8, WIDTH, 1, 4, true, (WIDTH <= 128 ? 4 : 3))                       \
+    DECODE(attention_decode_##WIDTH##_bf16_wide, WIDTH, WIDE_LINE_WARPS, WIDE_COLUMN_WARPS, false,           \
+           (WIDTH <= 128 ? 2 : 1))                                                                           \
+    DECODE(attention_decode_##WIDTH##_int8_wide, WIDTH, WIDE_LINE_WARPS, WIDE_COLUMN_WARPS, true,            \
+           (WIDTH <= 128 ? 2 : 1))
 
 DECODE_WIDTH(32, 4, 2)
 DECODE_WIDTH(64, 4, 2)

@@ -1,6 +1,6 @@
 //! `attention` on a GPU. Spans of few rows are decoded: a launch with a block for each split of
 //! the context. The other spans have a launch of their own. A row's bits do not depend on which
-//! way it goes.
+//! way it goes. The launch for spans of one row does `rope_append` as well where it is asked to.
 
 pub(crate) mod shared;
 
@@ -11,12 +11,14 @@ use crate::backend::{PAGE_TOKENS, Span};
 use crate::cuda::Cuda;
 use crate::cuda::abi::{
     ATTENTION_DECODE_ROWS, ATTENTION_LINES, ATTENTION_SPLIT_PAGES, AttentionParams, KV_PAGE_TOKENS,
+    RopeNorm,
 };
 use crate::cuda::decode::{padded_rows, stride};
 use crate::cuda::kv::KvType;
 use crate::cuda::queue::{Launch, Queue};
 use crate::decode::DecodeShape;
 use crate::error::Result;
+use crate::ops::attend::Attend;
 use crate::ops::{narrow, shape_error};
 
 /// `log2 e`: scores are exponents of two.
@@ -150,10 +152,7 @@ pub(super) fn run_with(
     op: Attention<'_, Cuda>,
     prefill: Option<Prefill>,
 ) -> Result<()> {
-    let width = op.kv.width(op.layer);
-    let kernels = KERNELS.iter().find(|kernels| kernels.width == width);
-    let kernels = kernels
-        .ok_or_else(|| shape_error(OP, format!("heads of {width} elements have no kernels")))?;
+    let kernels = kernels(&op)?;
     let mut queue = cuda.queue();
     let mut params = params(cuda, &mut queue, &op)?;
     let (decoded, others): (Vec<&Span>, Vec<&Span>) =
@@ -179,6 +178,24 @@ pub(super) fn run_with(
     // SAFETY: the arrays are as long as the shape says, the pages are in the cache, `out` is
     // borrowed alone, and block and shared memory are what the kernel's shape asks for.
     unsafe { queue.launch(&cuda.device, &launch) }
+}
+
+/// `rope_append` and `attention` of spans of one row, no row of which sees what another one stores,
+/// in one launch.
+pub(crate) fn append_and_decode(cuda: &Cuda, mut op: Attend<'_, Cuda>) -> Result<()> {
+    let mut queue = cuda.queue();
+    let rope = RopeNorm::new(cuda, &mut queue, &op.rope_append())?;
+    let op = op.attention();
+    let mut params = params(cuda, &mut queue, &op)?;
+    params.rope = rope;
+    params.appends = 1;
+    decode(cuda, &mut queue, &op, kernels(&op)?, &mut params)
+}
+
+fn kernels(op: &Attention<'_, Cuda>) -> Result<&'static Kernels> {
+    let width = op.kv.width(op.layer);
+    let kernels = KERNELS.iter().find(|kernels| kernels.width == width);
+    kernels.ok_or_else(|| shape_error(OP, format!("heads of {width} elements have no kernels")))
 }
 
 fn params(cuda: &Cuda, queue: &mut Queue, op: &Attention<'_, Cuda>) -> Result<AttentionParams> {
@@ -207,6 +224,8 @@ fn params(cuda: &Cuda, queue: &mut Queue, op: &Attention<'_, Cuda>) -> Result<At
         n_done: std::ptr::null_mut(),
         decode_rows: 0,
         line_tiles: 1,
+        appends: 0,
+        rope: RopeNorm::NONE,
     })
 }
 

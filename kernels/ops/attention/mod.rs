@@ -60,7 +60,8 @@ impl Mask {
 
 /// Arguments of [`Backend::attention`].
 pub struct Attention<'a, B: Backend + ?Sized> {
-    /// `[n_rows, (n_heads + 2 n_kv_heads) · head_dim]` after [`Backend::rope_append`]; the
+    /// `[n_rows, (n_heads + 2 n_kv_heads) · head_dim]` after [`Backend::rope_append`] (see
+    /// [`Backend::attend`] for both at once); the
     /// queries are the first `n_heads · head_dim` columns.
     pub qkv: &'a B::Buffer,
     /// Rows, positions and block tables.

@@ -4,6 +4,7 @@
 
 #include "device/batch.h"
 #include "device/kv.h"
+#include "ops/rope_append/params.h"
 
 enum {
     /* Pages of a split, whose positions are attended to from an empty state. */
@@ -22,7 +23,8 @@ enum {
 };
 
 typedef struct AttentionParams {
-    const float *qkv; /* [n_rows, (n_heads + 2 n_kv_heads) · head_dim] */
+    const float *qkv; /* [n_rows, (n_heads + 2 n_kv_heads) · head_dim]; where the launch appends, as
+                         the product left it, else after rope_append */
     float *out;       /* [n_rows, n_heads · head_dim] */
     BatchArrays batch;
     KvLayer kv;
@@ -39,6 +41,8 @@ typedef struct AttentionParams {
     unsigned *n_done;     /* [n_spans, n_kv_heads, line_tiles]: splits that have a state; 0 at rest */
     unsigned decode_rows; /* rows of a slot, no fewer than any decoded span has */
     unsigned line_tiles;  /* blocks that a decoded span's lines take */
+    unsigned appends;     /* not 0: every span has one row, whose key and value are yet to be stored */
+    RopeNorm rope;        /* how queries and new keys are prepared on the way; nothing, if not so */
 } AttentionParams;
 
 #endif

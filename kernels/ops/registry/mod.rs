@@ -13,7 +13,7 @@ use std::fmt;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::{
-    attention, embed, gated, logits, matmul, moe_combine, moe_matmul, moe_route, rms_norm,
+    attend, attention, embed, gated, logits, matmul, moe_combine, moe_matmul, moe_route, rms_norm,
     rope_append, sample,
 };
 
@@ -49,6 +49,7 @@ pub fn registry<B: Backend>() -> Vec<Entry<B>> {
         Entry::new(matmul::OP, matmul::cases::all()),
         Entry::new(rope_append::OP, rope_append::cases::all()),
         Entry::new(attention::OP, attention::cases::all()),
+        Entry::new(attend::OP, attend::cases::all()),
         Entry::new(gated::OP, gated::cases::all()),
         Entry::new(moe_route::OP, moe_route::cases::all()),
         Entry::new(moe_matmul::OP, moe_matmul::cases::all()),

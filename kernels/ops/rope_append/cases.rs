@@ -45,7 +45,7 @@ struct Arguments<B: Backend> {
 }
 
 impl Rotation {
-    fn rope(self) -> Rope {
+    pub(crate) fn rope(self) -> Rope {
         let frequency = |j| 10_000_f32.powf(-(j as f32) / self.n_pairs as f32);
         Rope {
             inverse_frequencies: (0..self.n_pairs).map(frequency).collect(),
