@@ -15,12 +15,11 @@
 //! the decoder, which draws from them.
 
 use onward_kernels::decode::{DecodeShape, Decoder, SampleStart, StepRow};
-use onward_kernels::ops::attention::Attention;
+use onward_kernels::ops::attend::Attend;
 use onward_kernels::ops::embed::Embed;
 use onward_kernels::ops::logits::Logits;
 use onward_kernels::ops::matmul::{Matmul, Norm};
 use onward_kernels::ops::rms_norm::RmsNorm;
-use onward_kernels::ops::rope_append::RopeAppend;
 use onward_kernels::ops::sample::Sampled;
 use onward_kernels::{Backend, Batch, KvShape, Result};
 
@@ -285,7 +284,7 @@ impl<B: Backend> Block<'_, B> {
             bias: self.w.qkv_bias.as_ref(),
             ..Matmul::new(&s.x, &self.w.qkv, n_rows, &mut s.qkv)
         })?;
-        self.backend.rope_append(RopeAppend {
+        self.backend.attend(Attend {
             qkv: &mut s.qkv,
             batch,
             n_heads: a.n_heads,
@@ -297,15 +296,6 @@ impl<B: Backend> Block<'_, B> {
             rope: a.rope.as_ref(),
             kv,
             layer: self.index,
-        })?;
-        self.backend.attention(Attention {
-            qkv: &s.qkv,
-            batch,
-            kv,
-            layer: self.index,
-            n_heads: a.n_heads,
-            n_kv_heads: a.n_kv_heads,
-            head_dim: a.head_dim,
             scale: a.scale,
             soft_cap: a.soft_cap,
             mask: a.mask,

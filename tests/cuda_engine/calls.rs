@@ -3,18 +3,24 @@
 use std::ops::ControlFlow;
 
 use onward_emulator::{Build, Calls, Copies, Emulator, Order};
-use onward_engine::Event;
+use onward_engine::{Engine, EngineOptions, Event};
+use onward_tests::{golden, load};
+use serde_json::{Map, Value, json};
 
 use crate::{cuda, engine, request};
 
 /// The calls between one token and the next, for each token behind the first.
 fn calls_between_tokens(family: &str, length: usize, n: usize) -> Vec<Calls> {
+    calls_of(|| engine(family, cuda(), 512, 1), length, n)
+}
+
+/// The same of any engine.
+fn calls_of(engine: impl FnOnce() -> Engine, length: usize, n: usize) -> Vec<Calls> {
     // The emulated device alone counts calls.
     let emulator = Emulator::install(Build::Optimised).unwrap();
-    let cuda = cuda();
     // From here on this thread's calls are counted apart from other tests'.
     emulator.set_schedule(Order::Forward, Copies::Lazy);
-    let mut engine = engine(family, cuda, 512, 1);
+    let mut engine = engine();
     let request = request(&engine, 5, length, n);
     let mut calls = Vec::new();
     engine
@@ -61,6 +67,76 @@ fn a_longer_context_takes_another_graph_and_few_waits() {
         .filter(|calls| calls.graph_launches > 0)
         .count();
     assert!(graphs > 130, "{graphs} of {} tokens by graphs", calls.len());
+}
+
+/// A safetensors file without the layers from `n_layers` on.
+fn first_layers(file: &[u8], n_layers: usize) -> Vec<u8> {
+    let n_header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let (header, data) = file[8..].split_at(n_header);
+    let header: Map<String, Value> = serde_json::from_slice(header).unwrap();
+    let (mut kept, mut kept_data) = (Map::new(), Vec::new());
+    for (name, mut tensor) in header {
+        let layer = name.strip_prefix("model.layers.");
+        let layer = layer.and_then(|rest| rest.split('.').next()?.parse().ok());
+        if layer.is_some_and(|layer: usize| layer >= n_layers) {
+            continue;
+        }
+        if let Some(offsets) = tensor.get_mut("data_offsets") {
+            let [from, to] = [0, 1].map(|i| offsets[i].as_u64().unwrap() as usize);
+            let start = kept_data.len();
+            kept_data.extend_from_slice(&data[from..to]);
+            *offsets = json!([start, kept_data.len()]);
+        }
+        kept.insert(name, tensor);
+    }
+    let mut header = Value::Object(kept).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let n_header = (header.len() as u64).to_le_bytes();
+    [&n_header[..], &header, &kept_data].concat()
+}
+
+/// Launches of a decode step of the first `n_layers` layers of a checkpoint.
+fn launches_of_a_step(family: &str, n_layers: usize) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(golden("families").join(family)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["num_hidden_layers"] = n_layers.into();
+    if let Some(Value::Array(kinds)) = config.get_mut("layer_types") {
+        kinds.truncate(n_layers);
+    }
+    std::fs::write(&path, config.to_string()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let tensors = first_layers(&std::fs::read(&path).unwrap(), n_layers);
+    std::fs::write(&path, tensors).unwrap();
+    let options = EngineOptions {
+        n_ctx: Some(512),
+        ..EngineOptions::default()
+    };
+    let engine = || load(folder.path(), cuda().without_graphs(), &options);
+    let calls = calls_of(engine, 20, 12);
+    // The steps that are asked for ahead come with the first token.
+    let settled: Vec<u64> = calls[2..8].iter().map(|calls| calls.launches).collect();
+    assert!(settled.iter().all(|&n| n == settled[0]), "{settled:?}");
+    settled[0]
+}
+
+/// A layer that is decoded is five launches: the product of queries, keys and values with the norm
+/// before it; their norms, rotation, storing and attention; the output's product, the gated one and
+/// the last one. Gemma has two norms more, one behind each half, which no product takes over.
+#[test]
+fn a_decoded_layer_is_five_launches() {
+    for (family, n_launches) in [("llama", 5), ("qwen3", 5), ("gemma3", 7)] {
+        let (two, three) = (launches_of_a_step(family, 2), launches_of_a_step(family, 3));
+        assert_eq!(
+            three - two,
+            n_launches,
+            "{family}: {three} for three layers"
+        );
+    }
 }
 
 /// A caller that breaks off hears of no further token, and the engine serves the next request
