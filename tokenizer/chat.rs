@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 
 use crate::TokenizerError;
 use crate::python_compat;
@@ -51,6 +52,20 @@ pub struct Message {
     pub role: String,
     /// What is said.
     pub content: String,
+}
+
+/// Everything that a template may be told of a conversation.
+#[derive(Debug, Clone, Copy)]
+pub struct Conversation<'a> {
+    /// The turns: objects with `role`, `content` and what else the template knows, such as
+    /// `tool_calls`.
+    pub messages: &'a [Json],
+    /// The functions that the model may call, in OpenAI's form; none where empty.
+    pub tools: &'a [Json],
+    /// Further variables, such as `enable_thinking`.
+    pub variables: &'a Map<String, Json>,
+    /// Opens the assistant's turn at the end.
+    pub add_generation_prompt: bool,
 }
 
 /// A compiled chat template with the texts of the model's BOS and EOS tokens.
@@ -96,10 +111,53 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TokenizerError> {
-        let lengths = messages
+        let n_bytes = messages
             .iter()
-            .map(|message| message.role.len() + message.content.len());
-        let n_bytes: usize = lengths.sum();
+            .map(|message| message.role.len() + message.content.len())
+            .sum();
+        let values = messages.iter().map(as_value).collect();
+        self.run(values, n_bytes, add_generation_prompt, &Map::new())
+    }
+
+    /// The prompt for a conversation of whatever the template knows.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_conversation(
+        &self,
+        conversation: &Conversation<'_>,
+    ) -> Result<String, TokenizerError> {
+        let Conversation {
+            messages, tools, ..
+        } = conversation;
+        let n_bytes = messages.iter().chain(*tools).map(text_bytes).sum();
+        let mut variables = conversation.variables.clone();
+        if !tools.is_empty() {
+            variables.insert("tools".to_owned(), tools.to_vec().into());
+        }
+        self.run(
+            messages.iter().map(from_json).collect(),
+            n_bytes,
+            conversation.add_generation_prompt,
+            &variables,
+        )
+    }
+
+    /// Whether `text` occurs in the template's source: what a template knows shows in what it
+    /// reads and writes.
+    pub fn mentions(&self, text: &str) -> bool {
+        let template = self.environment.get_template(TEMPLATE_NAME);
+        template.is_ok_and(|template| template.source().contains(text))
+    }
+
+    /// Renders with bounded work; `n_bytes` is how much text there is to write.
+    fn run(
+        &self,
+        messages: Vec<Value>,
+        n_bytes: usize,
+        add_generation_prompt: bool,
+        variables: &Map<String, Json>,
+    ) -> Result<String, TokenizerError> {
         let fuel =
             BASE_FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + n_bytes as u64 / BYTES_PER_FUEL;
         let limit = n_bytes
@@ -113,12 +171,17 @@ impl ChatTemplate {
             exceeded: false,
         };
         let rendered = on_deep_stack(|| {
-            let values = context! {
-                messages => messages.iter().map(as_value).collect::<Vec<Value>>(),
-                add_generation_prompt,
-                bos_token => self.bos.as_str(),
-                eos_token => self.eos.as_str(),
-            };
+            let own = [
+                ("messages", messages.into()),
+                ("add_generation_prompt", add_generation_prompt.into()),
+                ("bos_token", self.bos.as_str().into()),
+                ("eos_token", self.eos.as_str().into()),
+            ];
+            let further = variables
+                .iter()
+                .map(|(name, value)| (name.as_str(), from_json(value)));
+            // What comes last wins: no variable replaces what the template is told otherwise.
+            let values = Value::from_pairs(further.chain(own));
             let template = environment.get_template(TEMPLATE_NAME)?;
             template.render_captured_to(values, &mut output).map(drop)
         })?;
@@ -181,6 +244,39 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Tokenize
 
 fn as_value(message: &Message) -> Value {
     context! { role => message.role.as_str(), content => message.content.as_str() }
+}
+
+/// JSON as templates see it; it is as deep as its parser allowed.
+fn from_json(value: &Json) -> Value {
+    match value {
+        Json::Null => Value::from(()),
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::from(number),
+            (None, Some(number)) => Value::from(number),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => Value::from(items.iter().map(from_json).collect::<Vec<_>>()),
+        Json::Object(entries) => Value::from_pairs(
+            entries
+                .iter()
+                .map(|(key, value)| (key.as_str(), from_json(value))),
+        ),
+    }
+}
+
+/// How much text a value is when it is written out, at least.
+fn text_bytes(value: &Json) -> usize {
+    match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(text_bytes).sum(),
+        Json::Object(entries) => entries
+            .iter()
+            .map(|(key, value)| key.len() + text_bytes(value))
+            .sum(),
+        Json::Null | Json::Bool(_) | Json::Number(_) => 8,
+    }
 }
 
 /// Output of a render that refuses to grow beyond a limit.

@@ -20,7 +20,7 @@ mod token_table;
 mod tokenizer;
 mod vocabulary;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Conversation, Message};
 pub use error::TokenizerError;
 pub use stream::DecodeStream;
 pub use tokenizer::Tokenizer;

@@ -88,7 +88,9 @@ impl JsonWriter {
         }
         match value.kind() {
             ValueKind::Undefined | ValueKind::None => self.text.push_str("null"),
-            ValueKind::Bool | ValueKind::Number => self.text.push_str(&value.to_string()),
+            ValueKind::Bool if value.is_true() => self.text.push_str("true"),
+            ValueKind::Bool => self.text.push_str("false"),
+            ValueKind::Number => self.text.push_str(&value.to_string()),
             ValueKind::String => self.write_string(value)?,
             ValueKind::Seq | ValueKind::Iterable => {
                 self.text.push('[');

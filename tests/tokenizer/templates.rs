@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use onward_tokenizer::{ChatTemplate, Message};
+use onward_tokenizer::{ChatTemplate, Conversation, Message};
+use serde_json::json;
 
 fn render(source: &str, contents: &[&str]) -> Result<String, String> {
     let roles = ["user", "assistant"].iter().cycle();
@@ -49,6 +50,10 @@ fn python_dialect() {
         ),
         ("{{ [[], {}]|tojson(indent=2) }}", "[\n  [],\n  {}\n]"),
         (
+            "{{ [true, false, 1.5]|tojson }}{{ true }}",
+            "[true, false, 1.5]True",
+        ),
+        (
             "{{ tools }}{% if tools %}t{% endif %}{% for t in tools %}x{% endfor %}{{ tools is defined }}",
             "False",
         ),
@@ -80,6 +85,41 @@ fn python_dialect() {
             "{source}"
         );
     }
+}
+
+#[test]
+fn a_conversation_has_tools_and_variables() {
+    let template = ChatTemplate::new(
+        "{{ tools is defined }}{{ messages|length }}{{ enable_thinking }}{{ bos_token }}\
+         {{ messages[0].tool_calls[0].function.arguments|tojson }}{{ tools|tojson }}",
+        "<s>",
+        "</s>",
+    )
+    .expect("it parses");
+    let call = json!({"function": {"name": "f", "arguments": {"z": 1, "a": [null, true]}}});
+    let messages = [json!({"role": "assistant", "content": "", "tool_calls": [call]})];
+    let tools = [json!({"type": "function", "b": -1.5})];
+    let variables = json!({"enable_thinking": false, "messages": "mine", "bos_token": "mine"});
+    let conversation = Conversation {
+        messages: &messages,
+        tools: &tools,
+        variables: variables.as_object().expect("an object"),
+        add_generation_prompt: false,
+    };
+    // Variables do not replace what the template is told otherwise; the order of keys is kept.
+    let expected = "True1False<s>{\"z\": 1, \"a\": [null, true]}\
+                    [{\"type\": \"function\", \"b\": -1.5}]";
+    assert_eq!(
+        template.render_conversation(&conversation).ok().as_deref(),
+        Some(expected)
+    );
+    let without = Conversation {
+        tools: &[],
+        ..conversation
+    };
+    let rendered = template.render_conversation(&without).expect("it renders");
+    assert!(rendered.starts_with("False1"), "{rendered}");
+    assert!(template.mentions("tool_calls") && !template.mentions("<think>"));
 }
 
 #[test]
