@@ -9,6 +9,7 @@
 #   make gpu-bundle  pack that for a Linux x86-64 machine that has a GPU, but no internet and no Rust
 #   make toolchain   nvcc and libclang into target/toolchain, unless you have your own
 #   make models      the models of the demo and the tests into the cache
+#   make clients     the official Python client of the server's API, for its tests
 #
 # Needed: Rust, Python 3 with pip, a C and C++ compiler, make.
 
@@ -17,7 +18,7 @@ PYTHON ?= python3
 PROMPT ?= The first thing the lighthouse keeper noticed that morning was
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test suite bench evidence peers gpu gpu-bundle toolchain models models-demo models-bench fmt lint clean
+.PHONY: help demo test suite bench evidence peers gpu gpu-bundle toolchain clients models models-demo models-bench fmt lint clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -25,7 +26,7 @@ help:
 demo: toolchain models-demo
 	$(CARGO) run --release --package onward -- generate -n 64 --seed 3 --repeat-penalty 1.1 "$(PROMPT)"
 
-test: toolchain models lint suite
+test: toolchain models clients lint suite
 
 # The programs are built first: tests run them, on the emulated device too.
 suite:
@@ -45,6 +46,15 @@ gpu:
 
 gpu-bundle: toolchain
 	CARGO="$(CARGO)" $(PYTHON) scripts/gpu_bundle.py
+
+# What speaks to the server in its tests.
+CLIENT_PYTHON := target/clients/bin/python
+
+clients: $(CLIENT_PYTHON)
+
+$(CLIENT_PYTHON):
+	$(PYTHON) -m venv target/clients
+	$@ -m pip install --quiet openai==3.57.0 || (rm -rf target/clients; exit 1)
 
 # llama.cpp as its Python binding vendors it, compiled for this machine.
 PEERS_PYTHON := target/peers/bin/python

@@ -8,7 +8,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::cache;
 use crate::commands::{
     chat::ChatArgs, completions::CompletionsArgs, doctor::DoctorArgs, generate::GenerateArgs,
-    inspect::InspectArgs, next::NextArgs, perplexity::PerplexityArgs, tokenize::TokenizeArgs,
+    inspect::InspectArgs, next::NextArgs, perplexity::PerplexityArgs, serve::ServeArgs,
+    tokenize::TokenizeArgs,
 };
 use crate::values::{
     DeviceParser, above_zero, bias, chunk_size, context_size, finite, fraction, non_negative, seed,
@@ -26,6 +27,7 @@ Examples:
   onward generate \"The sea was calm that\"          stream a completion
   git diff | onward generate --chat --system \"Write a commit message.\" -m qwen.gguf
   onward chat -m qwen.gguf                         talk with an instruction-tuned model
+  onward serve -m qwen.gguf                        serve it to OpenAI's clients at :8080/v1
   onward next \"The capital of France is\" --top 5   what may come next, and how likely
   onward inspect model.gguf -c 32768               what it is and the memory it needs
   source <(onward completions bash)                complete flags with Tab
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Talk with a model in the terminal
     Chat(ChatArgs),
+    /// Serve a model over HTTP, through the API that existing clients speak
+    Serve(Box<ServeArgs>),
     /// Show what may come next, and what sampling would cut away
     Next(NextArgs),
     /// Turn text into token ids, or ids into text
@@ -91,7 +95,7 @@ pub(crate) enum Command {
 }
 
 /// Which model.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelFileArgs {
     /// A GGUF file, or a directory with config.json and model.safetensors
@@ -110,7 +114,7 @@ impl ModelFileArgs {
 }
 
 /// Which model, and how it is run.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     #[command(flatten)]

@@ -18,17 +18,26 @@ pub(crate) fn load_engine(args: &ModelArgs) -> anyhow::Result<Engine> {
 
 /// As [`load_engine`], with room for `n_ctx` tokens instead of what the flags say.
 pub(crate) fn load_engine_for(args: &ModelArgs, n_ctx: Option<usize>) -> anyhow::Result<Engine> {
+    load_engine_with(args, |_| {
+        Ok(EngineOptions {
+            n_ctx,
+            chunk: args.chunk,
+            ..EngineOptions::default()
+        })
+    })
+}
+
+/// As [`load_engine`], with sizes that may depend on the model.
+pub(crate) fn load_engine_with(
+    args: &ModelArgs,
+    options: impl FnOnce(&ModelFile) -> anyhow::Result<EngineOptions>,
+) -> anyhow::Result<Engine> {
     let is_gpu = matches!(args.device, Device::Cuda(_) | Device::Emulated);
     if !is_gpu && (args.kv_type.is_some() || args.no_graphs) {
         bail!("--kv-type and --no-graphs are for a GPU: --device cuda");
     }
     let file = ModelFile::open(&args.file.path()?)?;
-    let options = EngineOptions {
-        n_ctx,
-        n_sequences: 1,
-        chunk: args.chunk,
-        ..EngineOptions::default()
-    };
+    let options = options(&file)?;
     match args.device {
         Device::Cpu => load(&file, cpu(args)?, &options),
         Device::Cuda(ordinal) => load(&file, gpu::open(args, ordinal)?, &options),

@@ -34,7 +34,7 @@ pub(crate) fn install() -> anyhow::Result<()> {
         std::thread::spawn(|| {
             std::thread::sleep(PATIENCE);
             if STATE.load(Ordering::Relaxed) == INTERRUPTED {
-                output::note("still waiting for the step under way; Ctrl-C again ends it here");
+                output::note("still waiting for the work under way; Ctrl-C again ends it here");
             }
         });
     })

@@ -15,6 +15,7 @@ mod output;
 mod progress;
 mod prompt;
 mod sampling;
+mod serve;
 mod stream;
 mod text;
 mod values;
@@ -37,7 +38,7 @@ enum Outcome {
 
 fn main() -> ExitCode {
     let cli = Cli::from_process();
-    start_logging(cli.verbose);
+    start_logging(&cli);
     match interrupt::install().and_then(|()| run(cli.command)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
@@ -54,6 +55,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Chat(args) => commands::chat::run(&args),
+        Command::Serve(args) => commands::serve::run(&args),
         Command::Next(args) => commands::next::run(&args),
         Command::Tokenize(args) => commands::tokenize::run(&args),
         Command::Perplexity(args) => commands::perplexity::run(&args),
@@ -63,21 +65,26 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     }
 }
 
-/// `ONWARD_LOG` (a filter such as `onward_engine=debug`) wins over `--verbose`.
-fn start_logging(verbose: u8) {
-    let level = match verbose {
+/// `ONWARD_LOG` (a filter such as `onward_engine=debug`) wins over `--verbose`. A server runs for
+/// long: it logs its requests, and when.
+fn start_logging(cli: &Cli) {
+    let is_server = matches!(cli.command, Command::Serve(_));
+    let level = match cli.verbose {
+        0 if is_server => "warn,onward=info",
         0 => "warn",
         1 => "info",
         2 => "debug",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("ONWARD_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(output::colour_wanted(io::stderr().is_terminal()))
-        .without_time()
-        .init();
+        .with_ansi(output::colour_wanted(io::stderr().is_terminal()));
+    match is_server {
+        true => log.init(),
+        false => log.without_time().init(),
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

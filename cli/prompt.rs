@@ -1,5 +1,7 @@
 //! From text to what the model sees.
 
+use std::path::Path;
+
 use anyhow::Context;
 use onward_engine::Engine;
 use onward_tokenizer::{ChatTemplate, Tokenizer};
@@ -13,6 +15,18 @@ pub(crate) fn prompt_ids(tokenizer: &Tokenizer, text: &str) -> anyhow::Result<Ve
     Ok(tokenizer.encode(text, tokenizer.adds_bos())?)
 }
 
+/// The chat template in a file.
+///
+/// # Errors
+/// If it cannot be read, or is no template.
+pub(crate) fn template_of(path: &Path, tokenizer: &Tokenizer) -> anyhow::Result<ChatTemplate> {
+    let source = read_file(path)?;
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
+    let bos = text(tokenizer.bos()).unwrap_or_default();
+    let eos = text(tokenizer.eos()).unwrap_or_default();
+    ChatTemplate::new(&source, &bos, &eos).with_context(|| format!("cannot use {}", path.display()))
+}
+
 /// The chat template to use: one from a file, or the model's own.
 pub(crate) struct Template {
     from_file: Option<ChatTemplate>,
@@ -24,19 +38,10 @@ impl Template {
     /// # Errors
     /// If there is none, or it is no template.
     pub(crate) fn load(engine: &Engine, args: &TemplateArgs) -> anyhow::Result<Self> {
-        let tokenizer = engine.tokenizer();
-        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
-        let from_file = match &args.chat_template {
-            None => None,
-            Some(path) => {
-                let source = read_file(path)?;
-                let bos = text(tokenizer.bos()).unwrap_or_default();
-                let eos = text(tokenizer.eos()).unwrap_or_default();
-                let template = ChatTemplate::new(&source, &bos, &eos)
-                    .with_context(|| format!("cannot use {}", path.display()))?;
-                Some(template)
-            }
-        };
+        let path = args.chat_template.as_deref();
+        let from_file = path
+            .map(|path| template_of(path, engine.tokenizer()))
+            .transpose()?;
         let template = Self { from_file };
         template.get(engine)?;
         Ok(template)

@@ -36,6 +36,6 @@ impl SamplingArgs {
 }
 
 /// A seed from the system's randomness, short enough to be typed again.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(()) >> 32
 }

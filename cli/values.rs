@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, TypedValueParser};
 
@@ -136,6 +137,13 @@ pub(crate) fn bias(text: &str) -> Result<(u32, f32), String> {
     })
 }
 
+/// A time in seconds; 0 is none.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let wanted = || "a number of seconds from 0 up is wanted".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wanted())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| wanted())
+}
+
 /// A text that ends the completion.
 pub(crate) fn stop_text(text: &str) -> Result<String, String> {
     if text.is_empty() {
@@ -181,5 +189,7 @@ mod tests {
         assert!(bias("42=NaN").is_err() && bias("42").is_err() && bias("-1=2").is_err());
         assert_eq!(seed("18446744073709551615"), Ok(u64::MAX));
         assert!(stop_text("").is_err());
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(seconds("-1").is_err() && seconds("NaN").is_err() && seconds("1e300").is_err());
     }
 }

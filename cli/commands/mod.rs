@@ -7,4 +7,5 @@ pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod next;
 pub(crate) mod perplexity;
+pub(crate) mod serve;
 pub(crate) mod tokenize;

@@ -10,6 +10,7 @@ fn help_names_every_command_and_shows_examples() {
     let commands = [
         "generate",
         "chat",
+        "serve",
         "next",
         "tokenize",
         "perplexity",
