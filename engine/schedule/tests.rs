@@ -198,6 +198,28 @@ fn who_leaves_is_not_served_again() {
 }
 
 #[test]
+fn who_comes_while_steps_are_under_way_is_served_next() {
+    let limits = Limits {
+        run_ahead: 8,
+        ..LIMITS
+    };
+    let mut scheduler = scheduler(8, limits);
+    let first = submit(&mut scheduler, prompt(1, 5), 50);
+    scheduler.plan(Duration::ZERO);
+    scheduler.ran();
+    assert!(scheduler.drew(first, 1));
+    let plan = scheduler.plan(Duration::ZERO);
+    assert!(matches!(plan.work, Work::Steps { n: 8, .. }), "{plan:?}");
+    scheduler.asked(8);
+    let second = submit(&mut scheduler, prompt(2, 5), 50);
+    assert_eq!(scheduler.plan(Duration::ZERO).work, Work::Drain);
+    scheduler.drained();
+    let plan = scheduler.plan(Duration::ZERO);
+    assert_eq!(plan.admitted[0].id, second);
+    assert!(matches!(plan.work, Work::Pass(pieces) if pieces.len() == 2));
+}
+
+#[test]
 fn what_cannot_be_served_is_refused() {
     let mut scheduler = scheduler(2, LIMITS);
     let mut try_to = |n| scheduler.submit(Duration::ZERO, Arrival::new(prompt(1, n), 1));

@@ -215,6 +215,8 @@ impl<'a> Server<'a> {
         }
         let plan = self.scheduler.plan(self.now());
         self.tick += 1;
+        let is_due = |client: &Client| client.last_plan < self.tick;
+        assert!(!self.clients.iter().any(is_due), "one waits for ever");
         self.coverage.plans += 1;
         self.check_plan(&plan);
         self.device.copy(&plan.copies);
