@@ -7,9 +7,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::cache;
 use crate::commands::{
-    chat::ChatArgs, completions::CompletionsArgs, doctor::DoctorArgs, generate::GenerateArgs,
-    inspect::InspectArgs, next::NextArgs, perplexity::PerplexityArgs, serve::ServeArgs,
-    tokenize::TokenizeArgs,
+    batch::BatchArgs, chat::ChatArgs, completions::CompletionsArgs, doctor::DoctorArgs,
+    generate::GenerateArgs, inspect::InspectArgs, next::NextArgs, perplexity::PerplexityArgs,
+    serve::ServeArgs, tokenize::TokenizeArgs,
 };
 use crate::values::{
     DeviceParser, above_zero, bias, chunk_size, context_size, finite, fraction, non_negative, seed,
@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Talk with a model in the terminal
     Chat(ChatArgs),
+    /// Serve the requests of a file, as many at once as there is room for
+    Batch(Box<BatchArgs>),
     /// Serve a model over HTTP, through the API that existing clients speak
     Serve(Box<ServeArgs>),
     /// Show what may come next, and what sampling would cut away

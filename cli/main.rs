@@ -55,6 +55,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Chat(args) => commands::chat::run(&args),
+        Command::Batch(args) => commands::batch::run(&args),
         Command::Serve(args) => commands::serve::run(&args),
         Command::Next(args) => commands::next::run(&args),
         Command::Tokenize(args) => commands::tokenize::run(&args),

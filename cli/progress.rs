@@ -17,6 +17,8 @@ pub(crate) enum Unit {
     Bytes,
     /// Tokens.
     Tokens,
+    /// Requests.
+    Requests,
 }
 
 /// A bar that appears after half a second, if stderr is a terminal; it vanishes when dropped.
@@ -62,6 +64,7 @@ impl Drop for Progress {
 fn make_bar(what: &'static str, unit: Unit, total: u64) -> ProgressBar {
     let counts = match unit {
         Unit::Bytes => "{decimal_bytes}/{decimal_total_bytes}",
+        Unit::Requests => "{pos}/{len} requests, {per_sec}, {eta} left",
         Unit::Tokens => "{pos}/{len} tokens, {per_sec}, {eta} left",
     };
     let bar = if colour_wanted(true) {

@@ -1,5 +1,6 @@
 //! The subcommands, one module each: its flags and what it does.
 
+pub(crate) mod batch;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod doctor;

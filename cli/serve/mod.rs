@@ -28,6 +28,7 @@ mod limits;
 mod logs;
 mod messages;
 mod metrics;
+mod offline;
 mod openapi;
 mod protocol;
 mod respond;
@@ -48,6 +49,7 @@ use tokio::sync::oneshot;
 pub(crate) use app::{Loaded, ServerOptions};
 pub(crate) use limits::MAX_BODY;
 pub(crate) use logs::with_prompts;
+pub(crate) use offline::{Answered, Offline};
 
 use app::App;
 
