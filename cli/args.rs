@@ -140,7 +140,8 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_enum, value_name = "TYPE", hide_possible_values = true)]
     pub(crate) kv_type: Option<KvPrecision>,
 
-    /// Launch a GPU's kernels one by one instead of recorded as CUDA graphs; the result is the same
+    /// Launch a GPU's kernels one by one instead of recorded as CUDA graphs, which the GPU repeats by
+    /// itself; the result is the same
     #[arg(long)]
     pub(crate) no_graphs: bool,
 

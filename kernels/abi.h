@@ -12,6 +12,7 @@
 #include "device/bandwidth/params.h"
 #include "device/batch.h"
 #include "device/conformance/params.h"
+#include "device/decode_loop/params.h"
 #include "device/kv.h"
 #include "ops/attention/params.h"
 #include "ops/embed/params.h"

@@ -53,7 +53,7 @@ def sections(args, programs):
     python = [sys.executable, HERE / "gpu_compare.py", "--programs", programs, "--device", args.device]
     python += ["--quick"] if quick else []
     operations = ["agrees::rms_norm"] if quick else ["agrees::", "has_the_same_bits_in_any_company", "has_the_bits_of"]
-    engine = ["breaking_off"] if quick else ["bits::", "breaking_off"]
+    engine = ["breaking_off"] if quick else ["bits::", "loops::", "breaking_off"]
     yield Section("conformance", "each wrapper of an instruction against the instruction set",
                   [programs / "conformance", "every_wrapper_does"], 120, True, test_env)
     yield Section("ops", "every operation against its reference, over all cases",
@@ -65,7 +65,7 @@ def sections(args, programs):
                       [sanitizer, "--tool", tool, "--error-exitcode", "1", programs / "emulated",
                        operations[0], "--test-threads", "1"], 300, True, small_env,
                       missing if gpu else "the emulated device has checks of its own")
-    yield Section("bits", "the same bits recorded or launched, alone or together, whole or in chunks",
+    yield Section("bits", "the same bits looped, recorded or launched, alone or together, whole or in chunks",
                   [programs / "cuda_engine", *engine], 180, True, test_env)
     yield Section("hopper", "the kernels for Hopper give the bits of the others",
                   [programs / "hopper"], 240, True, test_env,
@@ -80,7 +80,7 @@ def sections(args, programs):
     models = ["tiny"] if quick else MODELS
     for model in models:
         for precision in PRECISIONS:
-            yield Section(f"{model} {precision}", "decoding with and without graphs, and a prompt",
+            yield Section(f"{model} {precision}", "decoding in a loop, with graphs and without, and a prompt",
                           [*ours, "model", "--shape", model, "--precision", precision], 300)
 
 

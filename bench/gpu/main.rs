@@ -55,7 +55,8 @@ enum What {
     Ops,
     /// Drawing tokens.
     Draw,
-    /// Whole models with random weights: decoding, with CUDA graphs and without, and a prompt.
+    /// Whole models with random weights: decoding, in a loop on the GPU, with CUDA graphs and without,
+    /// and a prompt.
     Model {
         /// Its shape.
         #[arg(long, value_enum)]

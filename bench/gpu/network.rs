@@ -55,7 +55,8 @@ pub(crate) fn run(
         read,
         what: json!({ "model": shape.name(), "precision": precision.name() }),
     };
-    network.decode("graphs", bench.open()?)?;
+    network.decode("loop", bench.open()?)?;
+    network.decode("graphs", bench.open()?.without_loop())?;
     network.decode("launches", bench.open()?.without_graphs())?;
     network.prefill("mma", bench.open()?)?;
     let mut hopper = bench.open()?;
@@ -100,7 +101,7 @@ impl Network<'_> {
     fn decode(&self, launch: &str, cuda: Cuda) -> Result<()> {
         let batches: &[usize] = self.bench.pick(&[1, 8, 64, 256], &[1, 2]);
         let n_sequences = batches.iter().copied().max().unwrap_or(1);
-        let clock = cuda.step_clock();
+        let (clock, loops) = (cuda.step_clock(), cuda.uses_loop());
         let mut engine = self.load(cuda, N_CTX, n_sequences)?;
         let n = self.bench.pick(129, 5);
         for &batch in batches {
@@ -117,6 +118,10 @@ impl Network<'_> {
                 "flops": 2 * batch * self.sizes.n_weights(),
             }));
             Spread::new(times)?.say("decode", "us", &what)?;
+            if loops {
+                // What the device does between the steps of a loop no event tells.
+                continue;
+            }
             self.steps(&mut engine, batch, n, Some(&clock))?;
             let steps = clock.end()?;
             ensure!(steps.n_steps > 1, "no steps were noted");

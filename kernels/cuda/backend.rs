@@ -51,6 +51,7 @@ pub struct Cuda {
     hopper_formats: Vec<Format>,
     hopper_widths: Vec<usize>,
     uses_graphs: AtomicBool,
+    uses_loop: AtomicBool,
     pub(crate) step_clock: StepClock,
 }
 
@@ -78,6 +79,7 @@ impl Cuda {
             hopper_formats: Vec::new(),
             hopper_widths: Vec::new(),
             uses_graphs: AtomicBool::new(true),
+            uses_loop: AtomicBool::new(true),
             step_clock: StepClock::default(),
         })
     }
@@ -102,6 +104,20 @@ impl Cuda {
         self.uses_graphs.load(Ordering::Relaxed)
     }
 
+    /// Has each step of decoding launched by the host, where the device would repeat steps by
+    /// itself: the same launches, so the same tokens, but the host has to keep up.
+    #[must_use]
+    pub fn without_loop(self) -> Self {
+        self.give_loop_up();
+        self
+    }
+
+    /// Whether the device repeats steps of decoding by itself. It does until one that is recorded
+    /// for that fails.
+    pub fn uses_loop(&self) -> bool {
+        self.uses_graphs() && self.uses_loop.load(Ordering::Relaxed)
+    }
+
     /// What tells how long the device waits between steps of decoding.
     pub fn step_clock(&self) -> StepClock {
         self.step_clock.clone()
@@ -109,6 +125,10 @@ impl Cuda {
 
     pub(crate) fn give_graphs_up(&self) {
         self.uses_graphs.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn give_loop_up(&self) {
+        self.uses_loop.store(false, Ordering::Relaxed);
     }
 
     /// Answers every batch by `arrays` for as long as the result lives.

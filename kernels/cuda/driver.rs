@@ -28,6 +28,13 @@ const NEEDED: [&str; 12] = [
     "cuGetErrorString",
 ];
 
+/// What a driver has that repeats a part of a graph by itself, since CUDA 12.4.
+const LOOPS: [&str; 3] = [
+    "cuGraphConditionalHandleCreate",
+    "cuGraphAddNode_v2",
+    "cuStreamBeginCaptureToGraph",
+];
+
 /// Loads and initialises the driver once; the version it supports.
 ///
 /// # Errors
@@ -73,6 +80,23 @@ pub(crate) fn check_version(driver: Driver) -> Result<(), CudaError> {
             found: driver.version,
             needed_major: TOOLKIT.0,
         });
+    }
+    Ok(())
+}
+
+/// Fails where the driver has no loops in graphs.
+///
+/// # Errors
+/// [`CudaError::NoLoops`], or that there is no driver.
+pub(crate) fn check_loops() -> Result<(), CudaError> {
+    load()?;
+    // SAFETY: `load` found the library.
+    let library = unsafe { sys::culib() };
+    for symbol in LOOPS {
+        // SAFETY: the symbol is looked up and not called.
+        if unsafe { library.get::<unsafe extern "C" fn()>(symbol.as_bytes()) }.is_err() {
+            return Err(CudaError::NoLoops { symbol });
+        }
     }
     Ok(())
 }

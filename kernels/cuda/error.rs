@@ -27,6 +27,12 @@ pub enum CudaError {
         /// The toolkit's major version.
         needed_major: u32,
     },
+    /// The driver cannot repeat a part of a graph by itself.
+    #[error("the CUDA driver has no loops in graphs: {symbol} is missing")]
+    NoLoops {
+        /// The first function that is missing.
+        symbol: &'static str,
+    },
     /// There is no GPU of this number.
     #[error("there is no GPU {ordinal}: the CUDA driver sees {count}")]
     NoGpu {

@@ -110,7 +110,7 @@ impl Queue {
         if x == 0 || y == 0 || z == 0 {
             return Ok(());
         }
-        let loaded = self.loaded(device, launch)?;
+        let loaded = self.loaded(device, launch.module, launch.kernel)?;
         if launch.shared_bytes > loaded.shared_bytes {
             return Err(Error::Device {
                 device: "cuda".to_owned(),
@@ -134,15 +134,32 @@ impl Queue {
         Ok(())
     }
 
+    /// Loads a kernel ahead of its first launch.
+    ///
+    /// # Errors
+    /// No image of the kernel for this GPU, or what the driver says.
+    pub(crate) fn prepare(
+        &mut self,
+        device: &Device,
+        module: &'static str,
+        kernel: &'static str,
+    ) -> Result<()> {
+        self.loaded(device, module, kernel).map(drop)
+    }
+
     /// The kernel, loaded at its first use and allowed the shared memory that its operation says.
-    fn loaded<P>(&mut self, device: &Device, launch: &Launch<P>) -> Result<&Loaded> {
+    fn loaded(
+        &mut self,
+        device: &Device,
+        module: &'static str,
+        kernel: &'static str,
+    ) -> Result<&Loaded> {
         use std::collections::hash_map::Entry;
-        let kernel = launch.kernel;
         let entry = match self.kernels.entry(kernel) {
             Entry::Occupied(entry) => return Ok(entry.into_mut()),
             Entry::Vacant(entry) => entry,
         };
-        let function = device.kernel(launch.module, kernel)?;
+        let function = device.kernel(module, kernel)?;
         let shared_bytes = shared::largest(kernel);
         if shared_bytes > SHARED_BYTES {
             function

@@ -35,8 +35,8 @@ impl Moment {
     }
 }
 
-/// Beginnings and ends of steps; none while nobody listens.
-type Steps = Option<Vec<(Moment, Moment)>>;
+/// Beginnings and ends of steps, or of several in a loop, and how many; none while nobody listens.
+type Steps = Option<Vec<(Moment, Moment, usize)>>;
 
 /// Where steps of decoding begin and end, noted while somebody listens.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,8 @@ pub struct StepTimes {
     pub n_steps: usize,
     /// Milliseconds from the beginning of the first to the end of the last.
     pub total: f32,
-    /// Milliseconds of them between the end of a step and the beginning of the next.
+    /// Milliseconds of them between the end of a step and the beginning of the next; of a loop's,
+    /// between the end of one run and the beginning of the next.
     pub between: f32,
 }
 
@@ -72,18 +73,18 @@ impl StepClock {
             .windows(2)
             .map(|pair| pair[0].1.milliseconds_until(&pair[1].0));
         Ok(StepTimes {
-            n_steps: steps.len(),
+            n_steps: steps.iter().map(|&(_, _, n)| n).sum(),
             total: first.0.milliseconds_until(&last.1)?,
             between: gaps.sum::<Result<f32>>()?,
         })
     }
 
-    /// Notes, while somebody listens, where the step that is now put on the stream begins, and
-    /// where it ends when the result is dropped.
+    /// Notes, while somebody listens, where the `n` steps that are now put on the stream begin, and
+    /// where they end when the result is dropped.
     ///
     /// # Errors
     /// What the driver says.
-    pub(crate) fn note<'a>(&self, device: &'a Device) -> Result<Option<Noted<'a>>> {
+    pub(crate) fn note<'a>(&self, device: &'a Device, n: usize) -> Result<Option<Noted<'a>>> {
         if self.steps().is_none() {
             return Ok(None);
         }
@@ -91,6 +92,7 @@ impl StepClock {
             clock: self.clone(),
             device,
             start: Some(device.moment()?),
+            n,
         }))
     }
 
@@ -99,11 +101,12 @@ impl StepClock {
     }
 }
 
-/// A step whose end is yet to come.
+/// Steps whose end is yet to come.
 pub(crate) struct Noted<'a> {
     clock: StepClock,
     device: &'a Device,
     start: Option<Moment>,
+    n: usize,
 }
 
 impl Drop for Noted<'_> {
@@ -112,7 +115,7 @@ impl Drop for Noted<'_> {
         if let (Some(start), Ok(end)) = (self.start.take(), self.device.moment())
             && let Some(steps) = &mut *self.clock.steps()
         {
-            steps.push((start, end));
+            steps.push((start, end, self.n));
         }
     }
 }

@@ -56,6 +56,7 @@ fn fault(name: &str) -> Option<Fault> {
         "capture" => Fault::Capture,
         "capture-memory" => Fault::CaptureMemory,
         "instantiation" => Fault::Instantiation,
+        "condition" => Fault::Condition,
         _ => return None,
     })
 }

@@ -154,6 +154,8 @@ pub enum Fault {
     CaptureMemory,
     /// Making a graph ready to run, for want of memory.
     Instantiation,
+    /// Making a condition for nodes of a graph, as of a driver without.
+    Condition,
 }
 
 /// Calls of the driver by what they cost a program.
@@ -164,6 +166,8 @@ pub struct Calls {
     pub launches: u64,
     /// Launches of graphs.
     pub graph_launches: u64,
+    /// Rounds of loops in graphs, which the device goes by itself.
+    pub rounds: u64,
     /// Waits until the device has done something.
     pub waits: u64,
     /// Allocations of the device's memory and of pinned memory.

@@ -232,30 +232,41 @@ fn doctor_tells_which_ways_a_gpu_goes() {
         paths["graphs"],
         serde_json::json!({"on": true, "reason": null})
     );
+    assert_eq!(paths["loop"], paths["graphs"]);
     assert_eq!(paths["hopper"]["on"], false);
     assert_eq!(paths["hopper"]["reason"], "the GPU is no Hopper");
     assert_eq!(paths["kv_types"], serde_json::json!(["bf16", "int8"]));
     assert!(paths["free_bytes"].as_u64() > Some(1 << 30));
     let said = paths["decoding"].as_str().expect("a text");
-    assert!(said.contains("repeated as CUDA graphs"), "{said}");
+    assert!(
+        said.contains("repeated as CUDA graphs, in a loop on the GPU"),
+        "{said}"
+    );
 
     let text = onward(&args).ok().stdout;
     for part in [
         "emulated device",
         "sm_80: ",
         "graphs        on",
+        "loop          on",
         "off: the GPU is no Hopper",
     ] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
 
-    // A driver that cannot repeat what was recorded.
-    let mut broken = command(&[&args[..], &["--json"]].concat());
-    let output = broken.env("ONWARD_EMULATED", "instantiation:0").output();
-    let json: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
-    let paths = &json["gpu"]["paths"];
-    assert_eq!(paths["graphs"]["on"], false);
-    let reason = paths["graphs"]["reason"].as_str().expect("a reason");
-    assert!(reason.contains("out of memory"), "{reason}");
+    // Drivers that cannot repeat what was recorded, or not by themselves.
+    for (fault, on, what, said) in [
+        ("instantiation:0", false, "graphs", "out of memory"),
+        ("condition:0", true, "loop", "not supported"),
+    ] {
+        let mut broken = command(&[&args[..], &["--json"]].concat());
+        let output = broken.env("ONWARD_EMULATED", fault).output();
+        let json: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
+        let paths = &json["gpu"]["paths"];
+        assert_eq!(paths["graphs"]["on"], on, "{fault}");
+        assert_eq!(paths["loop"]["on"], false, "{fault}");
+        let reason = paths[what]["reason"].as_str().expect("a reason");
+        assert!(reason.contains(said), "{reason}");
+    }
     onward(&["doctor", "--device", "cpu"]).failed_saying(&["cuda or cuda:N"]);
 }

@@ -5,29 +5,31 @@ use std::ops::ControlFlow;
 use onward_engine::Request;
 use onward_kernels::ops::sample::Sampler;
 
-use crate::{Drawn, cuda, engine, engine_of, request, serve};
+use crate::{Drawn, beside_others, cuda, engine, engine_of, request, serve};
 
 const FAMILIES: [&str; 3] = ["llama", "qwen3", "gemma3"];
 
-/// Steps launch by launch, steps recorded and repeated, and the tokens that the CPU's sampler
-/// draws from the logits of the whole text, which prefill gives.
+/// Steps launch by launch, steps recorded and repeated by the host, steps in a loop on the device,
+/// and the tokens that the CPU's sampler draws from the logits of the whole text, which prefill
+/// gives.
 #[test]
 fn recorded_steps_draw_what_launches_draw_and_what_prefill_says() {
+    let _turn = beside_others();
     for family in FAMILIES {
-        let mut recorded = engine(family, cuda(), 512, 1);
+        let mut looped = engine(family, cuda(), 512, 1);
         // Across the border of a page, and of a split of attention for the shorter graph.
-        let requests = [
-            request(&recorded, 1, 20, 40),
-            request(&recorded, 2, 250, 12),
-        ];
+        let requests = [request(&looped, 1, 20, 40), request(&looped, 2, 250, 12)];
         let drawn: Vec<_> = (requests.iter())
-            .map(|request| serve(&mut recorded, std::slice::from_ref(request)).remove(0))
+            .map(|request| serve(&mut looped, std::slice::from_ref(request)).remove(0))
             .collect();
+        let mut recorded = engine(family, cuda().without_loop(), 512, 1);
         let mut launched = engine(family, cuda().without_graphs(), 512, 1);
         for (request, drawn) in requests.iter().zip(&drawn) {
             assert_eq!(drawn.len(), request.max_tokens.unwrap(), "{family}");
-            let by_launches = serve(&mut launched, std::slice::from_ref(request)).remove(0);
-            assert_eq!(*drawn, by_launches, "{family}");
+            for other in [&mut recorded, &mut launched] {
+                let by_host = serve(other, std::slice::from_ref(request)).remove(0);
+                assert_eq!(*drawn, by_host, "{family}");
+            }
             assert_eq!(*drawn, teacher_forced(family, request, drawn), "{family}");
         }
     }
@@ -70,6 +72,7 @@ fn teacher_forced(family: &str, request: &Request, drawn: &[Drawn]) -> Vec<Drawn
 /// chunks.
 #[test]
 fn neighbours_that_come_and_go_change_nothing() {
+    let _turn = beside_others();
     for family in FAMILIES {
         let mut alone = engine(family, cuda(), 512, 1);
         let sizes = [
@@ -96,6 +99,7 @@ fn neighbours_that_come_and_go_change_nothing() {
 
 #[test]
 fn a_batch_of_one_is_any_row_of_a_batch_of_64() {
+    let _turn = beside_others();
     let mut alone = engine("llama", cuda(), 512, 1);
     let requests: Vec<_> = (0..64)
         .map(|seed| request(&alone, 100 + seed, 3 + seed as usize % 5, 6))
@@ -112,6 +116,7 @@ fn a_batch_of_one_is_any_row_of_a_batch_of_64() {
 /// until then run it again, beyond the end of its block table unless they know that it is done.
 #[test]
 fn a_full_context_leaves_its_neighbours_alone() {
+    let _turn = beside_others();
     // A block table of one split of attention, every entry a page.
     let n_ctx = 256;
     let mut alone = engine_of("llama", cuda(), n_ctx, 512, 1);

@@ -4,22 +4,32 @@ use std::ops::ControlFlow;
 
 use onward_emulator::{Build, Calls, Copies, Emulator, Order};
 use onward_engine::{Engine, EngineOptions, Event};
+use onward_kernels::cuda::Cuda;
 use onward_tests::{golden, load};
 use serde_json::{Map, Value, json};
 
-use crate::{cuda, engine, request};
+use crate::{alone, beside_others, cuda, engine, request};
+
+/// The emulated device, which alone counts calls: this thread's apart from other tests'.
+fn counting() -> Emulator {
+    let emulator = Emulator::install(Build::Optimised).unwrap();
+    emulator.set_schedule(Order::Forward, Copies::Lazy);
+    emulator
+}
 
 /// The calls between one token and the next, for each token behind the first.
-fn calls_between_tokens(family: &str, length: usize, n: usize) -> Vec<Calls> {
-    calls_of(|| engine(family, cuda(), 512, 1), length, n)
+fn calls_between_tokens(
+    family: &str,
+    way: fn(Cuda) -> Cuda,
+    length: usize,
+    n: usize,
+) -> Vec<Calls> {
+    calls_of(|| engine(family, way(cuda()), 512, 1), length, n)
 }
 
 /// The same of any engine.
 fn calls_of(engine: impl FnOnce() -> Engine, length: usize, n: usize) -> Vec<Calls> {
-    // The emulated device alone counts calls.
-    let emulator = Emulator::install(Build::Optimised).unwrap();
-    // From here on this thread's calls are counted apart from other tests'.
-    emulator.set_schedule(Order::Forward, Copies::Lazy);
+    let emulator = counting();
     let mut engine = engine();
     let request = request(&engine, 5, length, n);
     let mut calls = Vec::new();
@@ -34,13 +44,38 @@ fn calls_of(engine: impl FnOnce() -> Engine, length: usize, n: usize) -> Vec<Cal
     calls.split_off(1)
 }
 
-/// Once a step is recorded, a token is one launch of a graph, and nothing waits: not for a token,
-/// not for a new page.
+/// Once steps loop on the device, a launch of a graph makes many tokens, and nothing waits: not for
+/// a token, not for a new page.
 #[test]
-fn a_token_is_one_launch_and_no_wait() {
+fn sixteen_tokens_are_one_launch_and_no_wait() {
+    let _turn = alone();
     for family in ["llama", "qwen3", "gemma3"] {
         // Crosses four borders of pages, within one split of attention.
-        let calls = calls_between_tokens(family, 40, 130);
+        let calls = calls_between_tokens(family, |cuda| cuda, 40, 130);
+        // A step runs launch by launch, then a loop of it is recorded.
+        let settled = &calls[2..];
+        let sum = |count: fn(&Calls) -> u64| settled.iter().map(count).sum::<u64>();
+        assert_eq!(sum(|calls| calls.waits), 0, "{family}");
+        assert_eq!(sum(|calls| calls.allocations), 0, "{family}");
+        assert_eq!(sum(|calls| calls.launches), 0, "{family}");
+        let n_graphs = sum(|calls| calls.graph_launches);
+        assert!(
+            n_graphs <= settled.len() as u64 / 16,
+            "{family}: {n_graphs}"
+        );
+        // The device is no step further than it was looked at.
+        let n_rounds = sum(|calls| calls.rounds) as usize;
+        assert!(n_rounds <= settled.len() && n_rounds + 2 >= settled.len());
+    }
+}
+
+/// Where the host repeats steps, a token is one launch of a graph, and nothing waits either.
+#[test]
+fn a_token_is_one_launch_and_no_wait() {
+    let _turn = beside_others();
+    for family in ["llama", "qwen3", "gemma3"] {
+        // Crosses four borders of pages, within one split of attention.
+        let calls = calls_between_tokens(family, Cuda::without_loop, 40, 130);
         // A step runs launch by launch, then it is recorded; three are asked for ahead.
         let settled = &calls[4..];
         let sum = |count: fn(&Calls) -> u64| settled.iter().map(count).sum::<u64>();
@@ -59,14 +94,42 @@ fn a_token_is_one_launch_and_no_wait() {
 /// few waits, one in hundreds of tokens.
 #[test]
 fn a_longer_context_takes_another_graph_and_few_waits() {
-    let calls = calls_between_tokens("llama", 200, 150);
-    let waits: u64 = calls.iter().map(|calls| calls.waits).sum();
-    assert!(waits <= 150 / 16, "{waits} waits");
-    let graphs = calls
-        .iter()
-        .filter(|calls| calls.graph_launches > 0)
-        .count();
-    assert!(graphs > 130, "{graphs} of {} tokens by graphs", calls.len());
+    let _turn = alone();
+    let ways: [fn(Cuda) -> Cuda; 2] = [|cuda| cuda, Cuda::without_loop];
+    for way in ways {
+        let calls = calls_between_tokens("llama", way, 200, 150);
+        let waits: u64 = calls.iter().map(|calls| calls.waits).sum();
+        assert!(waits <= 150 / 16, "{waits} waits");
+        let by_graphs = |calls: &&Calls| calls.graph_launches + calls.rounds > 0;
+        let graphs = calls.iter().filter(by_graphs).count();
+        assert!(graphs > 130, "{graphs} of {} tokens by graphs", calls.len());
+    }
+}
+
+/// A request that is interrupted costs the step under way, of the dozens that were asked for.
+#[test]
+fn an_interrupted_request_takes_one_more_step_at_most() {
+    let _turn = alone();
+    let emulator = counting();
+    let mut engine = engine("llama", cuda(), 512, 1);
+    let request = request(&engine, 8, 30, 100);
+    let mut n = 0;
+    engine
+        .generate(&request, &mut |event| {
+            n += usize::from(matches!(event, Event::Token(_)));
+            match n < 40 {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })
+        .unwrap();
+    assert_eq!(n, 40);
+    // SAFETY: takes nothing.
+    let waited = unsafe { cudarc::driver::sys::cuCtxSynchronize() };
+    assert_eq!(waited, cudarc::driver::sys::CUresult::CUDA_SUCCESS);
+    // The first token is the prompt's pass's, the second one by launches.
+    let in_vain = emulator.take_calls().rounds - 38;
+    assert!(in_vain <= 1, "{in_vain} steps in vain");
 }
 
 /// A safetensors file without the layers from `n_layers` on.
@@ -129,6 +192,7 @@ fn launches_of_a_step(family: &str, n_layers: usize) -> u64 {
 /// the last one. Gemma has two norms more, one behind each half, which no product takes over.
 #[test]
 fn a_decoded_layer_is_five_launches() {
+    let _turn = beside_others();
     for (family, n_launches) in [("llama", 5), ("qwen3", 5), ("gemma3", 7)] {
         let (two, three) = (launches_of_a_step(family, 2), launches_of_a_step(family, 3));
         assert_eq!(
@@ -143,6 +207,7 @@ fn a_decoded_layer_is_five_launches() {
 /// with the tokens that it gives alone.
 #[test]
 fn breaking_off_leaves_nothing_behind() {
+    let _turn = beside_others();
     let mut engine = engine("llama", cuda(), 512, 1);
     let request = request(&engine, 8, 30, 40);
     let mut run = |limit: usize| {

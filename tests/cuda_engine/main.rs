@@ -1,10 +1,12 @@
-//! The engine on the emulated device, or on a GPU (ONWARD_TEST_GPU=1): recorded steps, the host
-//! out of the loop.
+//! The engine on the emulated device, or on a GPU (ONWARD_TEST_GPU=1): recorded steps, which the
+//! device repeats by itself, and the host out of the loop.
 
 mod bits;
 mod calls;
+mod loops;
 
 use std::ops::ControlFlow;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use onward_engine::{Engine, EngineOptions, Event, Request};
 use onward_kernels::cuda::Cuda;
@@ -14,6 +16,19 @@ use onward_tests::{golden, load};
 
 /// A token as it was drawn: id, log-probability, the most probable ones.
 type Drawn = (u32, u32, Vec<(u32, u32)>);
+
+/// Whoever waits for the emulated device has it do everybody's work.
+static DEVICE: RwLock<()> = RwLock::new(());
+
+/// The right to use the device beside other tests, while it is held.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    DEVICE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to use the device alone, for a test that sees how far it has come.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    DEVICE.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The device as a backend.
 fn cuda() -> Cuda {

@@ -62,16 +62,30 @@ fn each_fault_is_one_line_and_exit_code_1() {
     }
 }
 
+/// Steps go on the next simpler way, one warning for each that is given up.
 #[test]
-fn without_graphs_there_is_a_warning_and_the_same_text() {
+fn without_a_loop_or_graphs_there_is_a_warning_and_the_same_text() {
     let (code, lines, text) = outcome("emulated", "");
     assert_eq!((code, lines.as_slice()), (Some(0), &[][..]));
     assert!(!text.is_empty());
-    for fault in ["capture", "capture-memory", "instantiation"] {
-        let (code, lines, same) = outcome("emulated", &format!("{fault}:0"));
-        assert_eq!((code, same), (Some(0), text.clone()), "{fault}");
-        let warns = lines.len() == 1 && lines[0].contains("decoding without CUDA graphs");
-        assert!(warns, "{fault}: {lines:?}");
+    let (no_loop, no_graphs) = (
+        "decoding without a loop on the GPU",
+        "decoding without CUDA graphs",
+    );
+    for (wishes, warnings) in [
+        ("condition:0", &[no_loop][..]),
+        ("instantiation:0", &[no_loop]),
+        ("condition:0 capture:0", &[no_loop, no_graphs]),
+        ("condition:0 capture-memory:0", &[no_loop, no_graphs]),
+        ("condition:0 instantiation:0", &[no_loop, no_graphs]),
+    ] {
+        let (code, lines, same) = outcome("emulated", wishes);
+        assert_eq!((code, same), (Some(0), text.clone()), "{wishes}");
+        assert_eq!(lines.len(), warnings.len(), "{wishes}: {lines:?}");
+        let said = lines.iter().zip(warnings);
+        for (line, warning) in said {
+            assert!(line.contains(warning), "{wishes}: {lines:?}");
+        }
     }
 }
 

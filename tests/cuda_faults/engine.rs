@@ -130,12 +130,19 @@ fn a_gpu_that_no_image_is_for_is_told_so() {
 fn steps_that_cannot_be_recorded_are_launched_and_draw_the_same() {
     let turn = turn();
     let expected = generate(&mut load(cuda()).unwrap()).unwrap();
-    for fault in [Fault::Capture, Fault::CaptureMemory, Fault::Instantiation] {
-        let mut engine = load(cuda()).unwrap();
-        turn.emulator.fail_next(fault);
-        assert_eq!(generate(&mut engine).unwrap(), expected, "{fault:?}");
-        assert!(!turn.emulator.spare(), "{fault:?} did not strike");
-        assert_eq!(generate(&mut engine).unwrap(), expected, "{fault:?}");
+    for loops in [true, false] {
+        let faults = [Fault::Capture, Fault::CaptureMemory, Fault::Instantiation];
+        for &fault in faults.iter().chain(loops.then_some(&Fault::Condition)) {
+            let cuda = match loops {
+                true => cuda(),
+                false => cuda().without_loop(),
+            };
+            let mut engine = load(cuda).unwrap();
+            turn.emulator.fail_next(fault);
+            assert_eq!(generate(&mut engine).unwrap(), expected, "{fault:?}");
+            assert!(!turn.emulator.spare(), "{fault:?} did not strike");
+            assert_eq!(generate(&mut engine).unwrap(), expected, "{fault:?}");
+        }
     }
 }
 

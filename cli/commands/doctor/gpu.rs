@@ -45,6 +45,9 @@ pub(super) struct Paths {
     free_bytes: Option<usize>,
     images: Vec<Image>,
     graphs: Switch,
+    /// Whether the GPU repeats recorded steps by itself.
+    #[serde(rename = "loop")]
+    looping: Switch,
     hopper: Hopper,
     /// The first is used unless `--kv-type` says otherwise.
     kv_types: [&'static str; 2],
@@ -135,10 +138,19 @@ fn paths(ordinal: usize, try_hopper: bool) -> anyhow::Result<Paths> {
     let mut gpu = cuda::Cuda::open(ordinal)?;
     let images = cuda::chosen_images(gpu.device().gpu().compute_capability);
     let graphs = gpu.check_graphs().err().map(|error| error.to_string());
+    let looping = match graphs {
+        None => gpu.check_loop().err().map(|error| error.to_string()),
+        Some(_) => Some("what it repeats are graphs".to_owned()),
+    };
     let hopper = hopper(&mut gpu, try_hopper);
-    let repeated = match graphs {
-        None => "recorded once and repeated as CUDA graphs",
-        Some(_) => "launched kernel by kernel",
+    let repeated = match (&graphs, &looping) {
+        (None, None) => "recorded once and repeated as CUDA graphs, in a loop on the GPU",
+        (None, Some(_)) => "recorded once and repeated as CUDA graphs, by the host",
+        (Some(_), _) => "launched kernel by kernel",
+    };
+    let switch = |reason: Option<String>| Switch {
+        on: reason.is_none(),
+        reason,
     };
     Ok(Paths {
         ordinal,
@@ -150,10 +162,8 @@ fn paths(ordinal: usize, try_hopper: bool) -> anyhow::Result<Paths> {
                 target: image.target,
             })
             .collect(),
-        graphs: Switch {
-            on: graphs.is_none(),
-            reason: graphs,
-        },
+        graphs: switch(graphs),
+        looping: switch(looping),
         hopper,
         kv_types: ["bf16", "int8"],
         decoding: format!("tokens are drawn on the GPU; steps are {repeated}"),
@@ -254,7 +264,9 @@ fn path_lines(paths: &Paths) -> Lines {
         or_none(&widths.join(" "))
     );
     let graphs = switch(paths.graphs.on, &paths.graphs.reason, String::new());
+    let looping = switch(paths.looping.on, &paths.looping.reason, String::new());
     lines.push(("graphs", graphs));
+    lines.push(("loop", looping));
     lines.push(("Hopper paths", switch(hopper.on, &hopper.reason, uses)));
     lines.push(("KV types", paths.kv_types.join(" ")));
     lines.push(("decoding", paths.decoding.clone()));

@@ -30,20 +30,39 @@ DRIVER_API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *status) {
     return CUDA_SUCCESS;
 }
 
-DRIVER_API cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
-    ENTER
+namespace {
+
+CUresult begin(CUstream stream, std::shared_ptr<driver::Graph> into, CUgraph captured_to, CUstreamCaptureMode mode) {
     if (driver::resolve(stream) == driver::resolve(nullptr)) {
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     }
     if (stream->capture != nullptr) {
         return CUDA_ERROR_ILLEGAL_STATE;
     }
-    stream->capture = std::make_shared<driver::Graph>();
+    stream->capture = std::move(into);
+    stream->captured_to = captured_to;
     stream->capture_origin = true;
     stream->capture_invalid = false;
     stream->capture_mode = mode;
     thread_capture.value() = stream;
     return CUDA_SUCCESS;
+}
+
+} // namespace
+
+DRIVER_API cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
+    ENTER
+    return begin(stream, std::make_shared<driver::Graph>(), nullptr, mode);
+}
+
+// The graph's nodes so far are not waited for: it has none, or the caller names some.
+DRIVER_API cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph, const CUgraphNode *, const CUgraphEdgeData *,
+                                       size_t n_dependencies, CUstreamCaptureMode mode) {
+    ENTER
+    if (n_dependencies > 0 || !graph->graph->nodes.empty()) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    return begin(stream, graph->graph, graph, mode);
 }
 
 DRIVER_API cuStreamEndCapture(CUstream stream, CUgraph *made) {
@@ -56,6 +75,7 @@ DRIVER_API cuStreamEndCapture(CUstream stream, CUgraph *made) {
         return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     }
     const std::shared_ptr<driver::Graph> graph = stream->capture;
+    const CUgraph captured_to = std::exchange(stream->captured_to, nullptr);
     const bool no_memory = driver::faults.strikes(driver::Fault::CaptureMemory);
     bool invalid = driver::faults.strikes(driver::Fault::Capture);
     for (const CUstream member : driver::streams()) {
@@ -75,6 +95,6 @@ DRIVER_API cuStreamEndCapture(CUstream stream, CUgraph *made) {
     if (invalid) {
         return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     }
-    *made = new CUgraph_st{graph};
+    *made = captured_to != nullptr ? captured_to : new CUgraph_st{graph};
     return CUDA_SUCCESS;
 }

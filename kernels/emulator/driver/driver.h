@@ -52,6 +52,7 @@ class PerThread {
 struct Calls {
     uint64_t launches;       // of kernels, those that are captured too
     uint64_t graph_launches;
+    uint64_t rounds;         // of loops in graphs
     uint64_t waits;          // until the device has done something
     uint64_t allocations;    // of the device's memory or of pinned memory
 };
@@ -67,18 +68,30 @@ struct Session {
 // The calling thread's session: its own, or the one that all threads without share.
 std::shared_ptr<Session> session();
 
-enum class Kind { Launch, Copy, Fill, Record, Wait, Host, Free, Graph };
+enum class Kind { Launch, Copy, Fill, Record, Wait, Host, Free, Graph, Loop };
+
+struct Graph;
+struct Loop;
 
 // A piece of work: what it is, for comparing graphs, and how it is done.
 struct Work {
     Kind kind;
     std::string name; // of a kernel
     std::function<CUresult()> run;
-    uint64_t order = 0; // among the work of all streams
+    uint64_t order = 0; // among the work of all streams; a graph's nodes go by it, too
+    std::shared_ptr<Loop> loop = nullptr; // of Kind::Loop, which has no function
+};
+
+// What conditional nodes go by.
+struct Condition {
+    uint64_t handle;
+    unsigned at_launch; // its value when the graph is launched, if it is given one then
+    bool is_set_at_launch;
 };
 
 struct Graph {
-    std::vector<Work> nodes;
+    std::vector<Work> nodes; // in the order in which they are done
+    std::vector<Condition> conditions;
 };
 
 // A point in a stream's work.
@@ -94,7 +107,9 @@ struct CUstream_st {
     bool blocking = true; // waits for the default stream and the other way around
     bool hangs = false;   // what is first in the queue never ends
     std::deque<driver::Work> queue;
+    uint64_t order = 0;   // of the work that was begun last
     std::shared_ptr<driver::Graph> capture; // while work is captured
+    CUgraph captured_to = nullptr;          // the graph that was there before
     bool capture_origin = false;
     bool capture_invalid = false;
     CUstreamCaptureMode capture_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
@@ -107,6 +122,13 @@ struct CUevent_st {
 
 struct CUgraph_st {
     std::shared_ptr<driver::Graph> graph;
+};
+
+// A node that repeats its body while its condition is not zero.
+struct driver::Loop {
+    uint64_t condition;
+    CUgraph_st body;
+    CUgraph given_out = &body; // the array of graphs that the node's maker gets
 };
 
 struct CUgraphExec_st {
@@ -129,6 +151,7 @@ enum class Fault {
     Capture,          // its end
     CaptureMemory,    // its end, for want of memory
     Instantiation,    // of a graph, for want of memory
+    Condition,        // of a graph, which this driver does not have
     Count
 };
 
@@ -157,6 +180,9 @@ std::vector<CUstream> &streams();
 // The default stream goes by several handles.
 CUstream resolve(CUstream stream);
 bool is_stream(CUstream stream);
+
+// A number that no work has yet.
+uint64_t take_order();
 
 // Puts work on a stream, or into the graph it is captured into.
 CUresult submit(CUstream stream, Kind kind, std::string name, std::function<CUresult()> run);

@@ -16,6 +16,7 @@ uint64_t next_order = 1;
 CUresult run_front(CUstream stream) {
     Work work = std::move(stream->queue.front());
     stream->queue.pop_front();
+    stream->order = work.order;
     const CUresult result = work.run();
     if (result != CUDA_SUCCESS) {
         sticky = result;
@@ -56,12 +57,14 @@ bool is_stream(CUstream stream) {
     return std::find(streams().begin(), streams().end(), resolve(stream)) != streams().end();
 }
 
+uint64_t take_order() { return next_order++; }
+
 CUresult submit(CUstream handle, Kind kind, std::string name, std::function<CUresult()> run) {
     if (!is_stream(handle)) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
     const CUstream stream = resolve(handle);
-    Work work{kind, std::move(name), std::move(run), next_order++};
+    Work work{kind, std::move(name), std::move(run), take_order()};
     if (stream->capture != nullptr) {
         if (stream->capture_invalid) {
             return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;

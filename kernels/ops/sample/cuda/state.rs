@@ -11,7 +11,8 @@ use super::super::{OP, Sampled};
 use super::memory::{Memory, SampleShape};
 use super::slot::{Upload, sampled};
 use crate::cuda::abi::{
-    BatchSpan, SAMPLE_IDLE, SAMPLE_SHARED_BYTES, SAMPLE_THREADS, SampleParams, SampleStartParams,
+    BatchSpan, SAMPLE_IDLE, SAMPLE_SHARED_BYTES, SAMPLE_THREADS, SampleParams, SampleSlot,
+    SampleStartParams,
 };
 use crate::cuda::array::DeviceArray;
 use crate::cuda::queue::Launch;
@@ -282,6 +283,11 @@ impl SampleState {
             .map(|i| self.memory.tops.get(entry * n_top + i))
             .collect();
         Ok(Some(sampled(&output, &top, self.shape.vocab)))
+    }
+
+    /// The slots, in device memory.
+    pub(crate) fn slots(&self) -> *const SampleSlot {
+        self.memory.arrays.slots
     }
 
     /// Waits for the steps under way.

@@ -9,20 +9,27 @@
 //! The forward pass takes its batch from there, and the sampler writes the tokens it draws, with
 //! their positions, back to it. So a step can be repeated as it is: it is recorded as a graph, one
 //! for each number of rows (rounded up) and each length of the block tables (a power of two of
-//! splits), after it has run once so that all kernels are loaded and all memory is there. Surplus
+//! splits), after it has run once so that all kernels are loaded and all memory is there. Where the
+//! driver can, the graph is a loop of the step, which one launch has go around until it has made
+//! as many tokens as the host asked for, all sequences are finished, or the host halts it. Surplus
 //! rows belong to no slot and write to a spare page.
 //!
 //! The tokens come to the host through a ring in pinned memory, which it reads without asking the
 //! GPU to wait for anything; the stream is only asked whether it still runs, and whether it failed.
+
+mod looping;
+mod repeat;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use cudarc::driver::sys;
 
+use looping::Looping;
+use repeat::Recorded;
+
 use super::abi::{ATTENTION_SPLIT_PAGES, BatchArrays, BatchSpan, SAMPLE_IDLE, SAMPLE_MAX_STOPS};
 use super::array::{DeviceArray, failed};
-use super::graph::Graph;
 use super::{Buffer, Cuda};
 use crate::backend::{Backend, Batch, PAGE_TOKENS};
 use crate::decode::{DecodeShape, Decoder, Pass, SampleStart, StepRow};
@@ -30,11 +37,13 @@ use crate::error::{Error, Result};
 use crate::ops::sample::Sampled;
 use crate::ops::sample::cuda::{NextInputs, SampleShape, SampleState};
 
-/// Steps under way at most: one runs, two wait, so that the host has two steps' time to ask for
-/// the next one. No more, since those that are under way when a caller breaks off run in vain.
+/// Steps under way at most where each is put on the stream: one runs, two wait, so that the host
+/// has two steps' time to ask for the next one. No more, since those that are under way when a
+/// caller breaks off run in vain.
 const RUN_AHEAD: usize = 3;
-/// Tokens of a sequence that are drawn before the host takes them.
-const RING: usize = 16;
+/// Tokens of a sequence that are drawn before the host takes them, and steps under way at most in
+/// a loop, which can be halted.
+const RING: usize = 32;
 /// Biases of a sequence.
 const MAX_BIASES: usize = 1024;
 /// Most probable tokens to report with each token.
@@ -54,12 +63,6 @@ struct Key {
     stride: usize,
 }
 
-/// A recorded step, and which memory it knows.
-struct Recorded {
-    graph: Graph,
-    generation: u64,
-}
-
 /// Sequences that the GPU decodes by itself.
 pub struct CudaDecoder {
     shape: DecodeShape,
@@ -76,6 +79,9 @@ pub struct CudaDecoder {
     /// Pages that each row's block table holds.
     n_pages: Vec<usize>,
     graphs: HashMap<Key, Recorded>,
+    looping: Looping,
+    /// Whether steps are repeated on the device, as far as is known.
+    loops: bool,
     /// Steps that have run with the memory of this generation.
     warm: HashSet<(Key, u64)>,
 }
@@ -129,6 +135,8 @@ impl CudaDecoder {
             is_under_way: false,
             n_pages: Vec::new(),
             graphs: HashMap::new(),
+            looping: Looping::new(cuda)?,
+            loops: cuda.uses_loop(),
             warm: HashSet::new(),
         })
     }
@@ -142,6 +150,7 @@ impl CudaDecoder {
             .saturating_add(logits)
             .saturating_mul(size_of::<u32>())
             .saturating_add(sample_shape(shape).bytes())
+            .saturating_add(Looping::bytes())
     }
 
     fn word(&self, row_arrays: usize) -> *mut u32 {
@@ -212,50 +221,6 @@ impl CudaDecoder {
         // when the rows were set, and the decoder outlives its steps, for dropping its memory
         // waits for the stream.
         unsafe { (self.state).step_of(cuda, &self.logits, n_rows, row_slots, next) }
-    }
-
-    /// Puts a step on the stream, as a graph if it can be.
-    fn step(&mut self, cuda: &Cuda, pass: &mut Pass<'_, Cuda>) -> Result<()> {
-        self.is_under_way = true;
-        let _noted = cuda.step_clock.note(&cuda.device)?;
-        let generation = cuda.queue().generation();
-        let step = (self.key, generation);
-        if !cuda.uses_graphs() || !self.warm.contains(&step) {
-            self.run(cuda, pass)?;
-            self.warm.insert((self.key, cuda.queue().generation()));
-            return Ok(());
-        }
-        let known = self.graphs.get(&self.key);
-        if known.is_none_or(|recorded| recorded.generation != generation) {
-            self.graphs.remove(&self.key);
-            match self.record(cuda, pass)? {
-                Some(recorded) => self.graphs.insert(self.key, recorded),
-                None => return self.run(cuda, pass),
-            };
-        }
-        match self.graphs.get_mut(&self.key) {
-            Some(recorded) => recorded.graph.launch(),
-            None => self.run(cuda, pass),
-        }
-    }
-
-    /// Records the step. Where that fails, steps go on launch by launch.
-    fn record(&mut self, cuda: &Cuda, pass: &mut Pass<'_, Cuda>) -> Result<Option<Recorded>> {
-        let generation = cuda.queue().generation();
-        let recorded = Graph::record(&cuda.device, || self.run(cuda, pass));
-        // A failure of the device itself is one of every later call, too.
-        cuda.device.is_idle()?;
-        match recorded {
-            Ok(graph) if cuda.queue().generation() == generation => {
-                Ok(Some(Recorded { graph, generation }))
-            }
-            Ok(_) => Ok(None),
-            Err(error) => {
-                tracing::warn!("decoding without CUDA graphs: {error}");
-                cuda.give_graphs_up();
-                Ok(None)
-            }
-        }
     }
 }
 
@@ -352,20 +317,24 @@ impl Decoder<Cuda> for CudaDecoder {
     }
 
     fn steps(&mut self, cuda: &Cuda, n: usize, pass: &mut Pass<'_, Cuda>) -> Result<usize> {
-        if self.key.n_rows == 0 {
+        if n == 0 || self.key.n_rows == 0 {
             return Ok(0);
         }
-        for _ in 0..n {
-            self.step(cuda, pass)?;
-        }
-        Ok(n)
+        self.is_under_way = true;
+        let put = self.put_steps(cuda, n, pass);
+        self.loops = cuda.uses_loop();
+        put
     }
 
     fn run_ahead(&self) -> usize {
-        RUN_AHEAD
+        match self.loops {
+            true => RING,
+            false => RUN_AHEAD,
+        }
     }
 
     fn halt(&mut self, _cuda: &Cuda) -> Result<()> {
+        self.looping.halt();
         Ok(())
     }
 
@@ -389,6 +358,7 @@ impl Decoder<Cuda> for CudaDecoder {
 
 impl Drop for CudaDecoder {
     fn drop(&mut self) {
+        self.looping.halt();
         // A graph is not to be destroyed while it runs. An error is the device's last word, which
         // whoever uses it next will hear.
         let _ = self.state.synchronise();

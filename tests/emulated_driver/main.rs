@@ -26,6 +26,8 @@ macro_rules! raw {
     };
 }
 
+mod loops;
+
 /// The device, for one test at a time.
 struct Turn {
     emulator: Emulator,
