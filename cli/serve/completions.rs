@@ -11,7 +11,7 @@ use super::app::{App, Loaded, now};
 use super::body::JsonBody;
 use super::generations::Generations;
 use super::protocol::completion::{
-    CompletionChoice, CompletionFields, CompletionLogprobs, CompletionResponse,
+    CompletionChoice, CompletionFields, CompletionLogprobs, CompletionResponse, TopToken,
 };
 use super::protocol::error::ApiError;
 use super::protocol::generation::GenerationFields;
@@ -81,6 +81,7 @@ pub(crate) async fn completions(
             .map(|prompt| Progress::new(prompt, echo))
             .collect(),
         with_logprobs: own.logprobs.is_some(),
+        with_ids: own.return_token_ids.unwrap_or(false),
         app: app.clone(),
     };
     let generations = Generations::start(&app, requests, "prompt").await?;
@@ -132,6 +133,7 @@ struct CompletionApi {
     model: String,
     choices: Vec<Progress>,
     with_logprobs: bool,
+    with_ids: bool,
     app: App,
 }
 
@@ -139,7 +141,8 @@ struct CompletionApi {
 struct Progress {
     /// The prompt's text until it has been sent, where it is to be.
     echo: Option<String>,
-    first_id: Option<u32>,
+    /// The prompt's ids until its first piece has been sent.
+    prompt: Vec<u32>,
     /// Characters of the tokens so far.
     offset: usize,
 }
@@ -147,7 +150,7 @@ struct Progress {
 impl Progress {
     fn new(prompt: Encoded, echo: bool) -> Self {
         Self {
-            first_id: prompt.ids.first().copied(),
+            prompt: prompt.ids,
             echo: echo.then_some(prompt.text),
             offset: 0,
         }
@@ -167,7 +170,16 @@ impl CompletionApi {
             top.entry(token.text.clone()).or_insert(token.logprob);
         }
         let top = (!top.is_empty()).then_some(top);
-        self.entry(index, token.id, Some(token.logprob), top)
+        let mut entry = self.entry(index, token.id, Some(token.logprob), top)?;
+        if self.with_ids {
+            let named = token.top.iter().map(|token| TopToken {
+                id: token.id,
+                token: token.text.clone(),
+                logprob: token.logprob,
+            });
+            entry.top_tokens = Some(vec![named.collect()]);
+        }
+        Some(entry)
     }
 
     /// The entry of a token, if they are wanted.
@@ -193,6 +205,7 @@ impl CompletionApi {
             token_logprobs: vec![logprob],
             top_logprobs: vec![top],
             text_offset: vec![begin],
+            top_tokens: self.with_ids.then(|| vec![Vec::new()]),
         })
     }
 }
@@ -202,34 +215,39 @@ impl Api for CompletionApi {
     type Answer = CompletionResponse;
 
     fn open(&mut self, index: usize) -> Option<CompletionChoice> {
-        let text = self.choices[index].echo.take()?;
+        let prompt = std::mem::take(&mut self.choices[index].prompt);
+        let echo = self.choices[index].echo.take();
+        if echo.is_none() && !self.with_ids {
+            return None;
+        }
         // Nothing tells how probable a first token is.
-        let first = self.choices[index].first_id;
+        let first = echo.as_ref().and(prompt.first().copied());
         Some(CompletionChoice {
             index,
-            text,
+            text: echo.unwrap_or_default(),
             logprobs: first.and_then(|id| self.entry(index, id, None, None)),
-            finish_reason: None,
+            prompt_token_ids: self.with_ids.then_some(prompt),
+            ..CompletionChoice::default()
         })
     }
 
     fn prompt_token(&mut self, index: usize, token: Token) -> Option<CompletionChoice> {
         Some(CompletionChoice {
             index,
-            text: String::new(),
             logprobs: Some(self.logprobs(index, &token)?),
-            finish_reason: None,
+            ..CompletionChoice::default()
         })
     }
 
     fn token(&mut self, index: usize, token: Token) -> Option<CompletionChoice> {
         let logprobs = self.logprobs(index, &token);
-        let says = !token.text.is_empty() || logprobs.is_some();
-        says.then_some(CompletionChoice {
+        let says = !token.text.is_empty() || logprobs.is_some() || self.with_ids;
+        says.then(|| CompletionChoice {
             index,
             text: token.text,
             logprobs,
-            finish_reason: None,
+            token_ids: self.with_ids.then(|| vec![token.id]),
+            ..CompletionChoice::default()
         })
     }
 
@@ -237,14 +255,17 @@ impl Api for CompletionApi {
         CompletionChoice {
             index,
             text: completion.tail.clone(),
-            logprobs: None,
             finish_reason: Some(completion.reason.as_str()),
+            ..CompletionChoice::default()
         }
     }
 
     fn add(whole: &mut CompletionChoice, piece: CompletionChoice) {
         whole.text.push_str(&piece.text);
         whole.finish_reason = whole.finish_reason.or(piece.finish_reason);
+        if let Some(ids) = piece.token_ids {
+            whole.token_ids.get_or_insert_default().extend(ids);
+        }
         match (&mut whole.logprobs, piece.logprobs) {
             (Some(all), Some(more)) => all.extend(more),
             (none @ None, more) => *none = more,
@@ -280,5 +301,8 @@ impl CompletionLogprobs {
         self.token_logprobs.extend(more.token_logprobs);
         self.top_logprobs.extend(more.top_logprobs);
         self.text_offset.extend(more.text_offset);
+        if let (Some(all), Some(more)) = (&mut self.top_tokens, more.top_tokens) {
+            all.extend(more);
+        }
     }
 }

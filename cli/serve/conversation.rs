@@ -1,7 +1,6 @@
 //! A conversation as the model sees it, and what its answer may be made of.
 
 use onward_engine::Thinking;
-use onward_tokenizer::Conversation;
 use serde_json::{Value, json};
 
 use super::answer::{AnswerKind, CALL, THINK, THINK_END};
@@ -9,7 +8,7 @@ use super::app::Loaded;
 use super::protocol::chat::ChatFields;
 use super::protocol::error::ApiError;
 use super::tools::{self, ToolChoice};
-use super::{logs, messages, tokens};
+use super::{logs, template, tokens};
 
 /// A thought that only the end of the context bounds.
 const NO_BUDGET: usize = usize::MAX;
@@ -39,16 +38,7 @@ impl Prompt {
             let message = "this model's chat template has no place for tools";
             return Err(ApiError::limit("tools_not_supported", "tools", message));
         }
-        let messages = messages::values(&fields.messages)?;
-        let variables = messages::variables(fields)?;
-        let conversation = Conversation {
-            messages: &messages,
-            tools: &tools,
-            variables: &variables,
-            add_generation_prompt: true,
-        };
-        let rendered = template.render_conversation(&conversation);
-        let mut text = rendered.map_err(|error| ApiError::field("messages", error.to_string()))?;
+        let mut text = template::render(template, fields, &tools, true)?;
         let is_call = matches!(choice, ToolChoice::Forced(_));
         let is_thinking = text.trim_end().ends_with(THINK);
         if is_call && !is_thinking && template.mentions(CALL) {

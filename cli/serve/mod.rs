@@ -7,7 +7,7 @@
 //! settings      fields → what the engine is asked; limits name what is too much
 //! generations   requests with the engine; dropping them breaks them off
 //! respond       updates → one body, or server-sent events
-//! completions, chat, embeddings, tokens, status, metrics, openapi   the routes
+//! completions, chat, template, embeddings, tokens, status, metrics, openapi   the routes
 //! ```
 //!
 //! Nothing that a request says is ever opened: no path, no URL.
@@ -35,6 +35,7 @@ mod respond;
 mod routes;
 mod settings;
 mod status;
+mod template;
 mod tokens;
 mod tools;
 

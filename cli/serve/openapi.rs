@@ -9,10 +9,10 @@ use utoipa::openapi::schema::AllOfBuilder;
 use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
-use super::protocol::chat::ChatFields;
+use super::protocol::chat::{ChatFields, TemplateFields};
 use super::protocol::completion::CompletionFields;
 use super::protocol::generation::GenerationFields;
-use super::{chat, completions, embeddings, metrics, status, tokens};
+use super::{chat, completions, embeddings, metrics, status, template, tokens};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -28,10 +28,12 @@ use super::{chat, completions, embeddings, metrics, status, tokens};
         status::health,
         status::model,
         status::models,
+        status::props,
+        template::apply_template,
         tokens::detokenize,
         tokens::tokenize,
     ),
-    components(schemas(ChatFields, CompletionFields, GenerationFields))
+    components(schemas(ChatFields, CompletionFields, GenerationFields, TemplateFields))
 )]
 struct Description;
 
@@ -42,7 +44,7 @@ pub(crate) async fn openapi() -> Json<OpenApi> {
 
 /// Declares a body whose fields are read as two types.
 macro_rules! body {
-    ($name:ident, $own:literal) => {
+    ($name:ident, $own:literal, $other:literal) => {
         /// A request's body.
         pub(crate) struct $name;
 
@@ -50,7 +52,7 @@ macro_rules! body {
             fn schema() -> RefOr<Schema> {
                 let all = AllOfBuilder::new()
                     .item(Ref::from_schema_name($own))
-                    .item(Ref::from_schema_name("GenerationFields"));
+                    .item(Ref::from_schema_name($other));
                 RefOr::T(Schema::AllOf(all.build()))
             }
         }
@@ -59,8 +61,9 @@ macro_rules! body {
     };
 }
 
-body!(CompletionRequest, "CompletionFields");
-body!(ChatRequest, "ChatFields");
+body!(CompletionRequest, "CompletionFields", "GenerationFields");
+body!(ChatRequest, "ChatFields", "GenerationFields");
+body!(TemplateRequest, "ChatFields", "TemplateFields");
 
 #[cfg(test)]
 mod tests {

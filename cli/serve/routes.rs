@@ -11,7 +11,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::app::App;
 use super::protocol::error::ApiError;
-use super::{auth, chat, completions, embeddings, logs, metrics, openapi, status, tokens};
+use super::{
+    auth, chat, completions, embeddings, logs, metrics, openapi, status, template, tokens,
+};
 
 /// The whole server.
 pub(crate) fn router(app: App) -> Router {
@@ -21,6 +23,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi::openapi))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
+        .route("/apply-template", post(template::apply_template))
+        .route("/props", get(status::props))
         .route("/v1/models", get(status::models))
         .route("/v1/models/{*name}", get(status::model))
         .route("/v1/completions", post(completions::completions))

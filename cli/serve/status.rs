@@ -6,7 +6,9 @@ use onward_engine::Health;
 
 use super::app::{App, Loaded};
 use super::protocol::error::ApiError;
-use super::protocol::tokens::{HealthResponse, ModelCard, ModelList};
+use super::protocol::tokens::{
+    DefaultParams, DefaultSettings, HealthResponse, ModelCard, ModelList, PropsResponse,
+};
 
 /// Whether requests are served
 #[utoipa::path(
@@ -60,6 +62,32 @@ pub(crate) async fn model(
 ) -> Result<Json<ModelCard>, ApiError> {
     let loaded = app.loaded_as(Some(&name))?;
     Ok(Json(card(&app, loaded, &name)))
+}
+
+/// What requests need to know of the model
+#[utoipa::path(
+    get,
+    path = "/props",
+    responses((status = 200, description = "Its defaults and its special tokens", body = PropsResponse))
+)]
+pub(crate) async fn props(State(app): State<App>) -> Result<Json<PropsResponse>, ApiError> {
+    let loaded = app.loaded()?;
+    let model = loaded.model();
+    let sampling = &model.default_sampling;
+    Ok(Json(PropsResponse {
+        default_generation_settings: DefaultSettings {
+            n_ctx: model.n_ctx,
+            params: DefaultParams {
+                temperature: sampling.temperature,
+                top_k: sampling.top_k,
+                top_p: sampling.top_p,
+                min_p: sampling.min_p,
+            },
+        },
+        has_chat_template: loaded.template().is_ok(),
+        stop_token_ids: model.stop_ids.clone(),
+        vocab_size: model.config.vocab_size,
+    }))
 }
 
 fn card(app: &App, loaded: &Loaded, name: &str) -> ModelCard {

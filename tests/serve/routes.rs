@@ -163,9 +163,11 @@ fn the_description_names_every_route() {
     let mut paths: Vec<&str> = paths.keys().map(String::as_str).collect();
     paths.sort_unstable();
     let expected = [
+        "/apply-template",
         "/detokenize",
         "/health",
         "/metrics",
+        "/props",
         "/tokenize",
         "/v1/chat/completions",
         "/v1/completions",
@@ -184,7 +186,13 @@ fn the_description_names_every_route() {
 fn the_key_is_asked_for_everywhere_but_at_health() {
     let server = Server::tiny(&["--api-key", "secret", "--cors-origin", "https://page.test"]);
     assert_eq!(server.get("/health").status, 200);
-    for path in ["/v1/models", "/metrics", "/openapi.json", "/", "/nowhere"] {
+    for path in [
+        "/v1/models",
+        "/metrics",
+        "/openapi.json",
+        "/props",
+        "/nowhere",
+    ] {
         let refused = server.get(path);
         assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
         refused.refused(401, "invalid_api_key");
@@ -193,6 +201,7 @@ fn the_key_is_asked_for_everywhere_but_at_health() {
         "/v1/completions",
         "/v1/chat/completions",
         "/v1/embeddings",
+        "/apply-template",
         "/tokenize",
         "/detokenize",
     ] {

@@ -29,6 +29,20 @@ pub(crate) struct ChatFields {
     pub(crate) thinking_budget: Option<usize>,
 }
 
+/// The field that only `/apply-template` has.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+pub(crate) struct TemplateFields {
+    /// Opens the assistant's turn; true where it is left out.
+    pub(crate) add_generation_prompt: Option<bool>,
+}
+
+/// A conversation as the model reads it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct TemplateResponse {
+    /// The text.
+    pub(crate) prompt: String,
+}
+
 /// A message.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(crate) struct ChatMessage {

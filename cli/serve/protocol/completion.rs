@@ -18,6 +18,8 @@ pub(crate) struct CompletionFields {
     pub(crate) echo: Option<bool>,
     /// Reports each token's log-probability and so many alternatives.
     pub(crate) logprobs: Option<usize>,
+    /// Reports the ids of the prompt, of the completion and, with `logprobs`, of the alternatives.
+    pub(crate) return_token_ids: Option<bool>,
 }
 
 /// A completion or, with `stream`, a piece of one.
@@ -39,7 +41,7 @@ pub(crate) struct CompletionResponse {
 }
 
 /// One completion.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct CompletionChoice {
     /// Prompt number times `n`, plus the completion's number.
     pub(crate) index: usize,
@@ -49,6 +51,12 @@ pub(crate) struct CompletionChoice {
     pub(crate) logprobs: Option<CompletionLogprobs>,
     /// `stop`, `length`, or nothing while it goes on.
     pub(crate) finish_reason: Option<&'static str>,
+    /// The ids of the prompt, where ids are asked for; in the first piece of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt_token_ids: Option<Vec<u32>>,
+    /// The ids of the completion's tokens, where they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_ids: Option<Vec<u32>>,
 }
 
 /// The tokens of a text; every list has an entry a token.
@@ -64,4 +72,18 @@ pub(crate) struct CompletionLogprobs {
     pub(crate) top_logprobs: Vec<Option<BTreeMap<String, f32>>>,
     /// Where each begins, in characters.
     pub(crate) text_offset: Vec<usize>,
+    /// Alternatives by id, the likeliest first, where ids are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) top_tokens: Option<Vec<Vec<TopToken>>>,
+}
+
+/// An alternative at some place.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct TopToken {
+    /// Its id.
+    pub(crate) id: u32,
+    /// Its text.
+    pub(crate) token: String,
+    /// Its natural log-probability.
+    pub(crate) logprob: f32,
 }

@@ -102,6 +102,41 @@ pub(crate) struct ModelCard {
     pub(crate) max_model_len: usize,
 }
 
+/// What requests need to know of the model; the first field is as llama.cpp has it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct PropsResponse {
+    /// What a request has where it says nothing.
+    pub(crate) default_generation_settings: DefaultSettings,
+    /// Whether it takes conversations.
+    pub(crate) has_chat_template: bool,
+    /// Tokens with which it ends a text.
+    pub(crate) stop_token_ids: Vec<u32>,
+    /// Tokens it knows.
+    pub(crate) vocab_size: usize,
+}
+
+/// What a request has where it says nothing.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub(crate) struct DefaultSettings {
+    /// Positions a sequence may reach.
+    pub(crate) n_ctx: usize,
+    /// How tokens are drawn.
+    pub(crate) params: DefaultParams,
+}
+
+/// How tokens are drawn where nothing is said.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub(crate) struct DefaultParams {
+    /// The temperature.
+    pub(crate) temperature: f32,
+    /// How many of the likeliest tokens are kept.
+    pub(crate) top_k: usize,
+    /// The share of the mass that is kept.
+    pub(crate) top_p: f32,
+    /// How likely a token must be beside the likeliest.
+    pub(crate) min_p: f32,
+}
+
 /// Whether the server serves.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct HealthResponse {
