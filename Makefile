@@ -2,6 +2,7 @@
 #
 #   make demo        stream a completion from Gemma 3 270M, after fetching and building what it needs
 #   make test        formatting, lints and the whole test suite, real models included
+#   make web-test    the page of `onward serve` in a headless Chromium
 #   make bench       measure kernels
 #   make evidence    write what the kernels' machine code says to kernels/EVIDENCE.md
 #   make peers       measure whole models beside llama.cpp, which is built for it (10 minutes)
@@ -18,7 +19,7 @@ PYTHON ?= python3
 PROMPT ?= The first thing the lighthouse keeper noticed that morning was
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test suite bench evidence peers gpu gpu-bundle toolchain clients models models-demo models-bench fmt lint clean
+.PHONY: help demo test suite web-test web-test-tools bench evidence peers gpu gpu-bundle toolchain clients models models-demo models-bench fmt lint clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -34,6 +35,13 @@ suite:
 	$(CARGO) build --package onward-c
 	$(CARGO) build --package onward-engine --example complete
 	CARGO="$(CARGO)" $(PYTHON) scripts/test.py
+
+web-test-tools:
+	@$(PYTHON) scripts/web.py --tools
+
+web-test: toolchain models web-test-tools
+	$(CARGO) build --package onward
+	$(PYTHON) scripts/web.py
 
 bench: toolchain models-bench
 	$(CARGO) bench --package onward-bench

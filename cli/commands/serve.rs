@@ -67,7 +67,7 @@ struct ServerArgs {
     #[arg(long, visible_alias = "alias", value_name = "NAME")]
     model_name: Vec<String>,
 
-    /// A key that clients must send as a bearer token on every route but /health
+    /// A key that clients must send as a bearer token on every route but /health and the page
     #[arg(
         long,
         value_name = "KEY",

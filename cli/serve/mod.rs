@@ -7,7 +7,7 @@
 //! settings      fields → what the engine is asked; limits name what is too much
 //! generations   requests with the engine; dropping them breaks them off
 //! respond       updates → one body, or server-sent events
-//! completions, chat, template, embeddings, tokens, status, metrics, openapi   the routes
+//! completions, chat, template, embeddings, tokens, status, metrics, openapi, page   the routes
 //! ```
 //!
 //! Nothing that a request says is ever opened: no path, no URL.
@@ -30,6 +30,7 @@ mod messages;
 mod metrics;
 mod offline;
 mod openapi;
+mod page;
 mod protocol;
 mod respond;
 mod routes;

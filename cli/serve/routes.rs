@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::app::App;
 use super::protocol::error::ApiError;
 use super::{
-    auth, chat, completions, embeddings, logs, metrics, openapi, status, template, tokens,
+    auth, chat, completions, embeddings, logs, metrics, openapi, page, status, template, tokens,
 };
 
 /// The whole server.
@@ -32,7 +32,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/embeddings", post(embeddings::embeddings))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(app.clone(), auth::check));
+        .layer(from_fn_with_state(app.clone(), auth::check))
+        .merge(page::routes());
     // A browser asks whether it may before it has the key.
     let routes = match app.options.cors_origins.is_empty() {
         true => routes,

@@ -9,6 +9,7 @@ mod completions;
 mod ends;
 mod http;
 mod limits;
+mod page;
 mod python;
 mod routes;
 mod server;
