@@ -84,7 +84,10 @@ export class AnswerTurn {
   }
 
   #token(token, index, nShared) {
-    const element = h("span", { class: "token", "data-index": index }, token.text);
+    // The space before a word may be left hanging at a line's end: it is not shaded.
+    const word = token.text.trimStart() || token.text;
+    const space = token.text.slice(0, token.text.length - word.length);
+    const element = h("span", { class: "token", "data-index": index }, space, h("span", {}, word));
     element.style.setProperty("--surprise", surprise(token.logprob).toFixed(3));
     element.classList.toggle("part", token.text === "");
     element.classList.toggle("chosen", Boolean(token.isChosen));

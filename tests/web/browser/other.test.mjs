@@ -59,8 +59,8 @@ test("a server that goes away is said to be gone", async () => {
   try {
     const { page, context } = await open(browser, server.url);
     await ready(page);
-    await set(page, "seed", 3);
-    await send(page, "Count from one to five hundred in words.");
+    await set(page, "temperature", 0);
+    await send(page, "Write a long story about the sea.");
     await page.locator(".token").nth(3).waitFor();
     await server.stop();
     const answer = await answered(page);
