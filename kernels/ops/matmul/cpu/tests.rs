@@ -309,7 +309,15 @@ fn broken_scales_and_activations_come_out_as_nan() {
             let x = noise(256, 6);
             let row_bytes = weights.data.len() / 3;
             weights.data[row_bytes..2 * row_bytes].fill(0xff);
-            let matrix = cpu.matrix(&[weights.source()]).unwrap();
+            let matrix = match cpu.matrix(&[weights.source()]) {
+                Ok(matrix) => matrix,
+                // Numbers of these are carried to the logits, scales of others refused.
+                Err(error) => {
+                    assert!(!matches!(format, Format::F32 | Format::F16 | Format::Bf16));
+                    assert!(error.to_string().contains("NaN"), "{error}");
+                    continue;
+                }
+            };
             let found = run(&cpu, &matrix, &x, 1, 3);
             assert!(
                 found[1].is_nan() && !found[0].is_nan() && !found[2].is_nan(),
