@@ -14,8 +14,9 @@ pub mod traffic;
 use std::path::{Path, PathBuf};
 
 use onward_engine::formats::ModelFile;
-use onward_engine::{Engine, EngineOptions};
+use onward_engine::{Engine, EngineOptions, Request};
 use onward_kernels::Backend;
+use onward_kernels::ops::sample::SamplingParams;
 use serde::de::DeserializeOwned;
 
 /// A file or folder under `tests/golden`, or under what `ONWARD_GOLDEN` names: a test program that
@@ -69,6 +70,23 @@ pub fn model_path(name: &str) -> PathBuf {
 pub fn load<B: Backend>(path: &Path, backend: B, options: &EngineOptions) -> Engine {
     let file = ModelFile::open(path).unwrap_or_else(|e| panic!("{e}"));
     Engine::load(&file, backend, options, &mut |_| ()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A request for `n` tokens behind `length` tokens that `seed` chooses, past any end of the text.
+pub fn random_request(engine: &Engine, seed: u32, length: usize, n: usize) -> Request {
+    let vocab = engine.config().vocab_size as u32;
+    let token = |i: u32| (seed.wrapping_mul(7919) ^ i.wrapping_mul(104_729)) % vocab;
+    Request {
+        sampling: SamplingParams {
+            seed: seed.into(),
+            repeat_penalty: 1.1,
+            ..SamplingParams::default()
+        },
+        max_tokens: Some(n),
+        ignore_eos: true,
+        top_logprobs: 2,
+        ..Request::new((0..length as u32).map(token).collect())
+    }
 }
 
 /// Natural log-probabilities in f64.

@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use onward_engine::Request;
 use onward_kernels::ops::sample::Sampler;
+use onward_tests::random_request;
 
-use crate::{Drawn, beside_others, cuda, engine, engine_of, request, serve};
+use crate::{Drawn, beside_others, cuda, engine, engine_of, serve};
 
 const FAMILIES: [&str; 3] = ["llama", "qwen3", "gemma3"];
 
@@ -18,7 +19,10 @@ fn recorded_steps_draw_what_launches_draw_and_what_prefill_says() {
     for family in FAMILIES {
         let mut looped = engine(family, cuda(), 512, 1);
         // Across the border of a page, and of a split of attention for the shorter graph.
-        let requests = [request(&looped, 1, 20, 40), request(&looped, 2, 250, 12)];
+        let requests = [
+            random_request(&looped, 1, 20, 40),
+            random_request(&looped, 2, 250, 12),
+        ];
         let drawn: Vec<_> = (requests.iter())
             .map(|request| serve(&mut looped, std::slice::from_ref(request)).remove(0))
             .collect();
@@ -85,7 +89,7 @@ fn neighbours_that_come_and_go_change_nothing() {
             (90, 12),
         ];
         let requests: Vec<_> = (sizes.iter().zip(3..))
-            .map(|(&(length, n), seed)| request(&alone, seed, length, n))
+            .map(|(&(length, n), seed)| random_request(&alone, seed, length, n))
             .collect();
         let expected: Vec<_> = (requests.iter())
             .map(|request| serve(&mut alone, std::slice::from_ref(request)).remove(0))
@@ -102,7 +106,7 @@ fn a_batch_of_one_is_any_row_of_a_batch_of_64() {
     let _turn = beside_others();
     let mut alone = engine("llama", cuda(), 512, 1);
     let requests: Vec<_> = (0..64)
-        .map(|seed| request(&alone, 100 + seed, 3 + seed as usize % 5, 6))
+        .map(|seed| random_request(&alone, 100 + seed, 3 + seed as usize % 5, 6))
         .collect();
     let mut together = engine("llama", cuda(), 512, 64);
     let rows = serve(&mut together, &requests);
@@ -120,7 +124,10 @@ fn a_full_context_leaves_its_neighbours_alone() {
     // A block table of one split of attention, every entry a page.
     let n_ctx = 256;
     let mut alone = engine_of("llama", cuda(), n_ctx, 512, 1);
-    let mut requests = [request(&alone, 1, 250, 0), request(&alone, 2, 20, 40)];
+    let mut requests = [
+        random_request(&alone, 1, 250, 0),
+        random_request(&alone, 2, 20, 40),
+    ];
     requests[0].max_tokens = None;
     let expected: Vec<_> = (requests.iter())
         .map(|request| serve(&mut alone, std::slice::from_ref(request)).remove(0))

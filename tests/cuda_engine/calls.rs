@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use onward_emulator::{Build, Calls, Copies, Emulator, Order};
 use onward_engine::{Engine, EngineOptions, Event};
 use onward_kernels::cuda::Cuda;
+use onward_tests::random_request;
 use onward_tests::{golden, load};
 use serde_json::{Map, Value, json};
 
-use crate::{alone, beside_others, cuda, engine, request};
+use crate::{alone, beside_others, cuda, engine};
 
 /// The emulated device, which alone counts calls: this thread's apart from other tests'.
 fn counting() -> Emulator {
@@ -31,7 +32,7 @@ fn calls_between_tokens(
 fn calls_of(engine: impl FnOnce() -> Engine, length: usize, n: usize) -> Vec<Calls> {
     let emulator = counting();
     let mut engine = engine();
-    let request = request(&engine, 5, length, n);
+    let request = random_request(&engine, 5, length, n);
     let mut calls = Vec::new();
     engine
         .generate(&request, &mut |event| {
@@ -112,7 +113,7 @@ fn an_interrupted_request_takes_one_more_step_at_most() {
     let _turn = alone();
     let emulator = counting();
     let mut engine = engine("llama", cuda(), 512, 1);
-    let request = request(&engine, 8, 30, 100);
+    let request = random_request(&engine, 8, 30, 100);
     let mut n = 0;
     engine
         .generate(&request, &mut |event| {
@@ -209,7 +210,7 @@ fn a_decoded_layer_is_five_launches() {
 fn breaking_off_leaves_nothing_behind() {
     let _turn = beside_others();
     let mut engine = engine("llama", cuda(), 512, 1);
-    let request = request(&engine, 8, 30, 40);
+    let request = random_request(&engine, 8, 30, 40);
     let mut run = |limit: usize| {
         let mut tokens = Vec::new();
         let completion = engine

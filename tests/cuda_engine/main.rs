@@ -10,7 +10,6 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use onward_engine::{Engine, EngineOptions, Event, Request};
 use onward_kernels::cuda::Cuda;
-use onward_kernels::ops::sample::SamplingParams;
 use onward_tests::device::TestDevice;
 use onward_tests::{golden, load};
 
@@ -49,23 +48,6 @@ fn engine_of(family: &str, cuda: Cuda, n_ctx: usize, chunk: usize, n_sequences: 
         ..EngineOptions::default()
     };
     load(&golden("families").join(family), cuda, &options)
-}
-
-/// A request for `n` tokens behind `length` tokens that `seed` chooses.
-fn request(engine: &Engine, seed: u32, length: usize, n: usize) -> Request {
-    let vocab = engine.config().vocab_size as u32;
-    let token = |i: u32| (seed.wrapping_mul(7919) ^ i.wrapping_mul(104_729)) % vocab;
-    Request {
-        sampling: SamplingParams {
-            seed: seed.into(),
-            repeat_penalty: 1.1,
-            ..SamplingParams::default()
-        },
-        max_tokens: Some(n),
-        ignore_eos: true,
-        top_logprobs: 2,
-        ..Request::new((0..length as u32).map(token).collect())
-    }
 }
 
 /// The tokens of requests served together, with nothing computed beforehand.

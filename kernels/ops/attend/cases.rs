@@ -161,13 +161,7 @@ impl<B: Backend> Case<B> for AttendCase {
     }
 
     fn tolerance(&self, backend: &B) -> Tolerance {
-        Tolerance {
-            // As for attention, with scores of deviation 1.
-            deviation: backend.kv_rounding().deviation(1.0).max(1e-6),
-            largest: 12.0,
-            floor: 0.0,
-            reason: "queries, keys, weights and values may be rounded",
-        }
+        sequences::tolerance(backend, 1.0)
     }
 
     fn cost(&self) -> Cost {

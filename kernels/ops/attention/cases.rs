@@ -133,14 +133,7 @@ impl<B: Backend> Case<B> for AttentionCase {
     }
 
     fn tolerance(&self, backend: &B) -> Tolerance {
-        Tolerance {
-            // Scores deviate by 2; the sums are of f32 in another order.
-            deviation: backend.kv_rounding().deviation(2.0).max(1e-6),
-            // A score's error times a value's: a product of normal ones, whose tail is e^−x.
-            largest: 12.0,
-            floor: 0.0,
-            reason: "queries, keys, weights and values may be rounded",
-        }
+        sequences::tolerance(backend, 2.0)
     }
 
     fn cost(&self) -> Cost {

@@ -1,6 +1,6 @@
 //! Sequences of random queries, keys and values, some tokens of each in the cache already.
 
-use super::Random;
+use super::{Random, Tolerance};
 use crate::backend::{Backend, Batch, KvShape, PAGE_TOKENS};
 use crate::error::Result;
 use crate::ops::rope_append::RopeAppend;
@@ -55,6 +55,18 @@ pub(crate) fn first_rows(sequences: &[Sequence], n_rows: usize) -> Vec<Sequence>
 /// New tokens of all sequences.
 pub(crate) fn n_rows(sequences: &[Sequence]) -> usize {
     sequences.iter().map(|sequence| sequence.new).sum()
+}
+
+/// What outputs of attention may differ by where scores deviate by `scores`.
+pub(crate) fn tolerance<B: Backend>(backend: &B, scores: f32) -> Tolerance {
+    Tolerance {
+        // The sums are of f32 in another order.
+        deviation: backend.kv_rounding().deviation(scores).max(1e-6),
+        // A score's error times a value's: a product of normal ones, whose tail is e^−x.
+        largest: 12.0,
+        floor: 0.0,
+        reason: "queries, keys, weights and values may be rounded",
+    }
 }
 
 /// The arguments that `rope_append` and `attention` share.

@@ -1,18 +1,19 @@
 //! Requests of many callers at once: each gets what it gets alone, and nothing is lost, whoever
 //! joins, leaves, breaks off or comes too late. On the CPU and on the emulated device.
 
+mod texts;
+
 use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use onward_engine::{
-    Completion, Constraint, Engine, EngineOptions, Error, Event, FinishReason, Health, Refusal,
-    Request, Service, ServiceOptions, Thinking, Ticket, Update,
+    Completion, Engine, EngineOptions, Error, Event, FinishReason, Health, Refusal, Request,
+    Service, ServiceOptions, Thinking, Ticket, Update,
 };
-use onward_kernels::ops::sample::SamplingParams;
-use onward_kernels::{Cpu, Reference};
+use onward_kernels::Cpu;
 use onward_tests::device::TestDevice;
-use onward_tests::{GEMMA, golden, golden_json, load, log_softmax, model_path};
+use onward_tests::{golden, load, random_request};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -34,23 +35,6 @@ fn engine(options: &EngineOptions) -> Engine {
         Cpu::new(1).unwrap(),
         options,
     )
-}
-
-/// `n` tokens behind `length` tokens that `seed` chooses.
-fn request(engine: &Engine, seed: u32, length: usize, n: usize) -> Request {
-    let vocab = engine.config().vocab_size as u32;
-    let token = |i: u32| (seed.wrapping_mul(7919) ^ i.wrapping_mul(104_729)) % vocab;
-    Request {
-        sampling: SamplingParams {
-            seed: seed.into(),
-            repeat_penalty: 1.1,
-            ..SamplingParams::default()
-        },
-        max_tokens: Some(n),
-        ignore_eos: true,
-        top_logprobs: 1,
-        ..Request::new((0..length as u32).map(token).collect())
-    }
 }
 
 /// Ids and the bits of their log-probabilities.
@@ -97,7 +81,7 @@ fn crowd(engine: &Engine) -> Vec<Request> {
         (40, 0),
     ];
     let mut requests: Vec<_> = (sizes.iter().zip(3..))
-        .map(|(&(length, n), seed)| request(engine, seed, length, n))
+        .map(|(&(length, n), seed)| random_request(engine, seed, length, n))
         .collect();
     for cut in [70, 32, 50] {
         let mut fork = requests[1].clone();
@@ -173,10 +157,10 @@ fn busy(options: ServiceOptions) -> (Service, Request, Ticket) {
         n_sequences: 1,
         ..options_of_one()
     });
-    let short = request(&engine, 1, 4, 3);
+    let short = random_request(&engine, 1, 4, 3);
     let long = Request {
         max_tokens: None,
-        ..request(&engine, 2, 4, 0)
+        ..random_request(&engine, 2, 4, 0)
     };
     let service = Service::start(engine, options);
     let mut ticket = service.stream(long).unwrap();
@@ -275,7 +259,7 @@ fn time_limits_hold_in_the_queue_and_in_all() {
 #[test]
 fn a_listener_that_panics_harms_nobody() {
     let engine = engine(&options());
-    let request = request(&engine, 1, 4, 30);
+    let request = random_request(&engine, 1, 4, 30);
     let service = Service::start(engine, ServiceOptions::default());
     service
         .submit(request.clone(), |_| panic!("a caller's fault"))
@@ -339,7 +323,7 @@ fn a_request_that_cannot_be_served_is_refused_by_its_fault() {
 #[test]
 fn what_was_asked_for_is_served_when_the_service_is_dropped() {
     let engine = engine(&options());
-    let request = request(&engine, 1, 30, 50);
+    let request = random_request(&engine, 1, 30, 50);
     let (sender, updates) = mpsc::channel();
     let service = Service::start(engine, ServiceOptions::default());
     let sink = move |update| {
@@ -351,205 +335,4 @@ fn what_was_asked_for_is_served_when_the_service_is_dropped() {
     assert!(
         matches!(updates.iter().last(), Some(Update::Finished(completion)) if completion.new_tokens == 50)
     );
-}
-
-#[test]
-fn the_prompt_is_rated_like_a_text() {
-    let mut engine = load(
-        &golden("families").join("llama"),
-        Reference::new(),
-        &options(),
-    );
-    let request = Request {
-        prompt_logprobs: true,
-        top_logprobs: 3,
-        ..request(&engine, 4, 70, 2)
-    };
-    let mut expected = Vec::new();
-    let ids = request.prompt.clone();
-    engine
-        .evaluate(&ids, 0..ids.len() - 1, &mut |position, logits| {
-            expected.push(log_softmax(logits)[ids[position + 1] as usize]);
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    // The second time the cache has all of it.
-    for _ in 0..2 {
-        let mut rated = Vec::new();
-        let listener = &mut |event| {
-            match event {
-                Event::PromptToken(token) => {
-                    assert_eq!(token.top.len(), 3);
-                    assert!(token.top[0].logprob >= token.top[2].logprob);
-                    rated.push((token.id, f64::from(token.logprob)));
-                }
-                Event::Token(_) => assert_eq!(rated.len(), 69),
-                Event::Prefill { .. } => {}
-            }
-            ControlFlow::Continue(())
-        };
-        engine.generate(&request, listener).unwrap();
-        assert!(rated.iter().map(|r| r.0).eq(ids[1..].iter().copied()));
-        for ((_, logprob), expected) in rated.iter().zip(&expected) {
-            assert!((logprob - expected).abs() < 1e-5);
-        }
-    }
-}
-
-/// What `golden/families/llama/embedding.json` holds.
-#[derive(serde::Deserialize)]
-struct GoldenVector {
-    ids: Vec<u32>,
-    vector: Vec<f32>,
-}
-
-#[test]
-fn a_vector_is_the_direction_of_the_mean_hidden_state() {
-    let golden: GoldenVector = golden_json("families/llama/embedding.json");
-    let path = onward_tests::golden("families").join("llama");
-    let vector = load(&path, Reference::new(), &options()).embed(&golden.ids);
-    for (value, expected) in vector.unwrap().iter().zip(&golden.vector) {
-        assert!((value - expected).abs() < 1e-5, "{value} {expected}");
-    }
-    assert_eq!(golden.vector.len(), 64);
-}
-
-#[test]
-fn a_vector_does_not_depend_on_chunks_or_neighbours() {
-    let mut whole = engine(&EngineOptions {
-        chunk: 512,
-        ..options()
-    });
-    let ids = request(&whole, 5, 100, 0).prompt;
-    let expected = whole.embed(&ids).unwrap();
-    let length: f32 = expected.iter().map(|x| x * x).sum();
-    assert!((length - 1.0).abs() < 1e-5 && expected.len() == whole.config().width);
-    let other = whole.embed(&request(&whole, 6, 100, 0).prompt).unwrap();
-    assert_ne!(other, expected);
-
-    let service = Service::start(engine(&options()), ServiceOptions::default());
-    let requests = crowd(&whole);
-    let tickets: Vec<_> = requests
-        .iter()
-        .map(|r| service.stream(r.clone()).unwrap())
-        .collect();
-    let (sender, vectors) = mpsc::channel();
-    for _ in 0..2 {
-        let sender = sender.clone();
-        service
-            .embed(ids.clone(), move |vector| {
-                sender.send(vector.unwrap()).unwrap()
-            })
-            .unwrap();
-    }
-    for _ in 0..2 {
-        assert_eq!(vectors.recv_timeout(PATIENCE).unwrap(), expected);
-    }
-    drop(tickets);
-}
-
-/// The text of a request that is served alone.
-fn text(engine: &mut Engine, request: &Request) -> (String, Completion) {
-    let mut text = String::new();
-    let listener = &mut |event| {
-        if let Event::Token(token) = event {
-            text.push_str(&token.text);
-        }
-        ControlFlow::Continue(())
-    };
-    let completion = engine.generate(request, listener).unwrap();
-    (text + &completion.tail, completion)
-}
-
-#[test]
-fn texts_obey_their_grammars() {
-    let options = EngineOptions {
-        n_ctx: Some(512),
-        ..EngineOptions::default()
-    };
-    let mut engine = load(&model_path(GEMMA), Cpu::new(2).unwrap(), &options);
-    let prompt = engine
-        .tokenizer()
-        .encode("A person, as JSON: ", true)
-        .unwrap();
-    let schema = serde_json::json!({
-        "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 150}},
-        "required": ["name", "age"],
-        "additionalProperties": false,
-    });
-    for seed in 0..3 {
-        let ask = |constraint| Request {
-            constraint: Some(constraint),
-            max_tokens: Some(120),
-            sampling: SamplingParams {
-                temperature: 1.5,
-                top_p: 1.0,
-                top_k: 0,
-                seed,
-                ..SamplingParams::default()
-            },
-            ..Request::new(prompt.clone())
-        };
-        let (person, completion) = text(&mut engine, &ask(Constraint::JsonSchema(schema.clone())));
-        assert_eq!(completion.reason, FinishReason::Stop, "{person}");
-        let person: serde_json::Value = serde_json::from_str(&person).unwrap();
-        assert!(person["name"].as_str().unwrap().chars().count() <= 12);
-        assert!(person["age"].as_u64().unwrap() <= 150);
-        assert_eq!(person.as_object().unwrap().len(), 2);
-
-        let date = Constraint::Regex("[12][0-9]{3}-(0[1-9]|1[0-2])".into());
-        let (date, _) = text(&mut engine, &ask(date));
-        let (year, month) = date.split_once('-').unwrap();
-        assert!((1000..3000).contains(&year.parse::<u32>().unwrap()) && month.len() == 2);
-        assert!((1..=12).contains(&month.parse::<u32>().unwrap()));
-
-        let grammar = r#"start: ("yes" | "no") " " ("yes" | "no")"#;
-        let (answer, _) = text(&mut engine, &ask(Constraint::Lark(grammar.into())));
-        assert!(
-            ["yes yes", "yes no", "no yes", "no no"].contains(&answer.as_str()),
-            "{answer}"
-        );
-    }
-}
-
-#[test]
-fn a_broken_grammar_is_refused_by_its_fault() {
-    let engine = load(&model_path(GEMMA), Cpu::new(2).unwrap(), &options());
-    let service = Service::start(engine, ServiceOptions::default());
-    for constraint in [
-        Constraint::Regex("(unclosed".into()),
-        Constraint::Lark("start: nothing_of_that_name".into()),
-        Constraint::JsonSchema(serde_json::json!({"type": "no such type"})),
-        Constraint::Regex(format!("({}){{1000}}", "a?".repeat(2000))),
-    ] {
-        let request = Request {
-            constraint: Some(constraint),
-            ..Request::new(vec![2, 3])
-        };
-        match service.stream(request) {
-            Err(Refusal::Invalid(error)) => {
-                let message = error.to_string();
-                assert!(message.starts_with("the grammar is refused: "), "{message}");
-                assert!(!message.contains('\n'));
-            }
-            other => panic!("{:?}", other.err()),
-        }
-    }
-}
-
-#[test]
-fn a_thought_ends_when_its_budget_is_spent() {
-    let mut engine = engine(&options());
-    let mut request = request(&engine, 3, 10, 12);
-    let free: Vec<u32> = alone(&mut engine, &request).iter().map(|d| d.0).collect();
-    let end = vec![(free[5] + 1) % 50, (free[6] + 3) % 50];
-    request.thinking = Some(Thinking {
-        end: end.clone(),
-        budget: 4,
-    });
-    let bound: Vec<u32> = alone(&mut engine, &request).iter().map(|d| d.0).collect();
-    assert_eq!(bound[..4], free[..4]);
-    assert_eq!(bound[4..6], end);
-    assert_eq!(bound.len(), 12);
 }
