@@ -29,6 +29,8 @@ pub struct Metrics {
     pub restarts: u64,
     /// Requests that had to make room for older ones, to go on later; each time counts.
     pub preemptions: u64,
+    /// The time from one request's end to the next one's, of late.
+    pub departure_interval: Duration,
     /// Prompt tokens of the requests begun, cached ones included.
     pub prompt_tokens: u64,
     /// Of those, the ones found in the cache.

@@ -244,6 +244,7 @@ impl Scheduler {
             pages_held: pages - self.cache.available(),
             pages_cached: self.cache.n_cached(),
             evictions: self.cache.n_evicted(),
+            departure_interval: self.departures.interval,
             ..self.counters
         }
     }

@@ -202,4 +202,6 @@ pub struct Counters {
     pub hit_tokens: u64,
     /// Tokens that were run in passes.
     pub pass_tokens: u64,
+    /// The time from one departure to the next, of late: when there may be room in a full queue.
+    pub departure_interval: Duration,
 }

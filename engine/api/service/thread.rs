@@ -13,8 +13,8 @@ use crate::decode::{Batching, Pooling, Transcript};
 use crate::error::Error;
 use crate::schedule::Id;
 
-/// When there may be room in a queue that is full.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A caller who was refused is not told to come back sooner.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -33,7 +33,8 @@ impl Shared {
         if state.n_open >= self.options.max_queue + self.slots {
             return Err(Refusal::QueueFull {
                 waiting,
-                retry_after: RETRY_AFTER,
+                // There is room as soon as one has ended.
+                retry_after: state.metrics.departure_interval.max(LEAST_WAIT),
             });
         }
         Ok(())

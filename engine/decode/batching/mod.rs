@@ -144,6 +144,7 @@ impl<'m> Batching<'m> {
             pages_cached: counters.pages_cached,
             pages_total: counters.pages,
             preemptions: counters.preemptions,
+            departure_interval: counters.departure_interval,
             prompt_tokens: counters.prompt_tokens,
             cached_tokens: counters.hit_tokens,
             ..self.metrics.clone()
