@@ -8,6 +8,8 @@ pub(crate) type Done<'s> = Box<dyn FnOnce(Result<Vec<f32>>) + 's>;
 /// A text whose vector is being computed.
 pub(crate) struct Pooling<'s> {
     sum: Vec<f64>,
+    /// Rows that are in the sum.
+    n_rows: usize,
     done: Done<'s>,
 }
 
@@ -16,13 +18,18 @@ impl<'s> Pooling<'s> {
     pub(crate) fn new(width: usize, done: Done<'s>) -> Self {
         Self {
             sum: vec![0.0; width],
+            n_rows: 0,
             done,
         }
     }
 
-    /// Adds hidden states, row by row.
-    pub(crate) fn add(&mut self, hidden: &[f32]) {
-        for row in hidden.chunks_exact(self.sum.len()) {
+    /// Adds hidden states, row by row, the first of them that of position `first`. A text that was
+    /// preempted is read again in parts; what is in the sum already is left out.
+    pub(crate) fn add(&mut self, first: usize, hidden: &[f32]) {
+        let rows = hidden.chunks_exact(self.sum.len());
+        let n_known = self.n_rows.saturating_sub(first);
+        self.n_rows = self.n_rows.max(first + rows.len());
+        for row in rows.skip(n_known) {
             for (sum, &value) in self.sum.iter_mut().zip(row) {
                 *sum += f64::from(value);
             }
@@ -51,8 +58,8 @@ mod tests {
         let mut told = None;
         let done = Box::new(|vector: Result<Vec<f32>>| told = Some(vector.unwrap()));
         let mut pooling = Pooling::new(2, done);
-        pooling.add(&[1.0, 0.0, 2.0, 3.0]);
-        pooling.add(&[3.0, 5.0]);
+        pooling.add(0, &[1.0, 0.0, 2.0, 3.0]);
+        pooling.add(1, &[2.0, 3.0, 3.0, 5.0]);
         pooling.finish();
         let length = (6.0_f32 * 6.0 + 8.0 * 8.0).sqrt();
         assert_eq!(told.unwrap(), [6.0 / length, 8.0 / length]);

@@ -21,6 +21,8 @@ pub(crate) struct Transcript<'m> {
     stopped_by_text: bool,
     steering: Option<Steering>,
     n_new: usize,
+    /// The last position of the prompt that was rated.
+    last_rated: usize,
     cached_tokens: usize,
     clock: Clock,
     finished: Option<FinishReason>,
@@ -47,6 +49,7 @@ impl<'m> Transcript<'m> {
             stopped_by_text: false,
             steering: Steering::new(info.config.vocab_size, request.thinking.as_ref(), guide),
             n_new: 0,
+            last_rated: 0,
             cached_tokens: 0,
             clock: Clock {
                 asked,
@@ -173,16 +176,21 @@ impl<'m> Transcript<'m> {
         }))
     }
 
-    /// The token of the prompt at `position`; the logits are those behind the tokens before it.
-    pub(crate) fn prompt_token(&self, position: usize, logits: &[f32]) -> Token {
+    /// The token of the prompt at `position`; the logits are those behind the tokens before it. None
+    /// where it was given out before: a request that was preempted reads parts of its prompt again.
+    pub(crate) fn rate(&mut self, position: usize, logits: &[f32]) -> Option<Token> {
+        if position <= self.last_rated {
+            return None;
+        }
+        self.last_rated = position;
         let id = self.request.prompt[position];
         let (logprob, top) = ranked(logits, id, self.request.top_logprobs);
-        Token {
+        Some(Token {
             id,
             text: self.info.tokenizer.token_text(id).unwrap_or_default(),
             logprob,
             top: self.named(&top),
-        }
+        })
     }
 
     fn named(&self, top: &[(u32, f32)]) -> Vec<TopToken> {

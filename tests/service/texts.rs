@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use onward_engine::{
     Completion, Constraint, Engine, EngineOptions, Event, FinishReason, Refusal, Request, Service,
-    ServiceOptions, Thinking,
+    ServiceOptions, Thinking, Update,
 };
 use onward_kernels::ops::sample::SamplingParams;
 use onward_kernels::{Cpu, Reference};
@@ -109,6 +109,61 @@ fn a_vector_does_not_depend_on_chunks_or_neighbours() {
         assert_eq!(vectors.recv_timeout(PATIENCE).unwrap(), expected);
     }
     drop(tickets);
+}
+
+/// Whoever is preempted reads some of its text again; that is neither told nor added up twice.
+#[test]
+fn a_preempted_text_is_rated_and_summed_once() {
+    let tight = EngineOptions {
+        n_sequences: 8,
+        beside_decode: 2,
+        cache_tokens: Some(256),
+        ..options()
+    };
+    let mut solo = engine(&tight);
+    let texts: Vec<_> = (0..24)
+        .map(|seed| random_request(&solo, 50 + seed, 60 + 3 * seed as usize, 1))
+        .collect();
+    let expected: Vec<_> = texts
+        .iter()
+        .map(|text| solo.embed(&text.prompt).unwrap())
+        .collect();
+    let service = Service::start(engine(&tight), ServiceOptions::default());
+    let (sender, vectors) = mpsc::channel();
+    let mut rated = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let writer = random_request(&solo, index as u32, 20, 150);
+        service
+            .submit(writer, |_| ControlFlow::Continue(()))
+            .unwrap();
+        let sender = sender.clone();
+        let ids = text.prompt.clone();
+        let done = move |vector| sender.send((index, vector)).unwrap();
+        service.embed(ids, done).unwrap();
+        let request = Request {
+            prompt_logprobs: true,
+            ..text.clone()
+        };
+        rated.push(service.stream(request).unwrap());
+    }
+    for (ticket, text) in rated.into_iter().zip(&texts) {
+        let told: Vec<u32> = ticket
+            .filter_map(|update| match update {
+                Update::Event(Event::PromptToken(token)) => Some(token.id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, text.prompt[1..]);
+    }
+    for _ in &texts {
+        let (index, vector) = vectors.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(vector.unwrap(), expected[index]);
+    }
+    assert!(service.wait_idle(PATIENCE));
+    assert!(
+        service.metrics().preemptions > 0,
+        "the cache was to be too small"
+    );
 }
 
 /// The text of a request that is served alone.

@@ -94,7 +94,7 @@ impl Batching<'_> {
             match self.lanes.get_mut(&piece.id) {
                 Some(Lane::Pooling(pooling)) => {
                     let hidden = self.runner.hidden(rows.end)?;
-                    pooling.add(&hidden[rows.start * self.info.config.width..]);
+                    pooling.add(place.1, &hidden[rows.start * self.info.config.width..]);
                 }
                 Some(Lane::Evaluating(positions, listener)) => {
                     let on = tell_logits(self.runner, vocab, place, positions, listener.as_mut())?;
@@ -105,8 +105,9 @@ impl Batching<'_> {
                 Some(Lane::Writing(writing)) if writing.transcript.request().prompt_logprobs => {
                     let last = writing.transcript.request().prompt.len() - 1;
                     let mut listener = |position: usize, logits: &[f32]| {
-                        let token = writing.transcript.prompt_token(position + 1, logits);
-                        writing.tell(Event::PromptToken(token));
+                        if let Some(token) = writing.transcript.rate(position + 1, logits) {
+                            writing.tell(Event::PromptToken(token));
+                        }
                         match writing.transcript.is_finished() {
                             true => ControlFlow::Break(()),
                             false => ControlFlow::Continue(()),
