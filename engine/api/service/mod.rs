@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 mod thread;
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::sample::Guide;
 
 /// Serves requests on a thread that owns the engine. Clones share it; when the last is dropped,
-/// the requests that were taken are served to their ends.
+/// the requests that were taken are served to their ends, and an idle engine is given back at once.
 #[derive(Clone)]
 pub struct Service {
     handle: Arc<Handle>,
@@ -90,13 +91,29 @@ type Sink = Box<dyn FnMut(Update) -> ControlFlow<()> + Send>;
 type Reload = Box<dyn FnMut() -> Result<Engine, Error> + Send>;
 type Done = Box<dyn FnOnce(Result<Vec<f32>, Error>) + Send>;
 
+/// How long an idle engine may take to give its device back.
+const FAREWELL: Duration = Duration::from_secs(10);
+
 /// The last one to go tells the thread.
-struct Handle(Arc<Shared>);
+struct Handle {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
 
 impl Drop for Handle {
+    /// Waits for an idle engine to be gone: a process that ends meanwhile would take the driver away
+    /// from under it. Requests under way are not waited for, nor is a device that does not answer.
     fn drop(&mut self) {
-        self.0.lock().is_closed = true;
-        self.0.changed.notify_all();
+        let mut state = self.shared.lock();
+        state.is_closed = true;
+        let is_idle = state.n_open == 0;
+        drop(state);
+        self.shared.changed.notify_all();
+        let end = Instant::now() + FAREWELL;
+        let is_elsewhere = self.thread.thread().id() != std::thread::current().id();
+        while is_idle && is_elsewhere && !self.thread.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -169,9 +186,9 @@ impl Service {
             changed: Condvar::new(),
         });
         let of_thread = shared.clone();
-        std::thread::spawn(move || of_thread.run(engine, reload));
+        let thread = std::thread::spawn(move || of_thread.run(engine, reload));
         Self {
-            handle: Arc::new(Handle(shared)),
+            handle: Arc::new(Handle { shared, thread }),
         }
     }
 
@@ -301,7 +318,7 @@ impl Service {
     }
 
     fn shared(&self) -> &Shared {
-        &self.handle.0
+        &self.handle.shared
     }
 }
 
